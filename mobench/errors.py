@@ -1,0 +1,47 @@
+"""Errors a user can mend: one line that says what failed, why, and what to do."""
+
+
+class MobenchError(Exception):
+    """A failure that is not our bug.
+
+    ``what`` failed, ``why`` it did, and the ``mend`` the user can apply. Its text is one line, whatever the
+    parts hold, so that it can be printed, journaled and read back.
+    """
+
+    kind = "error"
+
+    def __init__(self, what: str, why: str = "", mend: str = "") -> None:
+        self.what, self.why, self.mend = (" ".join(part.split()) for part in (what, why, mend))
+        super().__init__(self.what, self.why, self.mend)
+
+    def __str__(self) -> str:
+        """Return ``what: why; mend`` on one line, empty parts left out."""
+        reason = f"{self.what}: {self.why}" if self.why else self.what
+        return f"{reason}; {self.mend}" if self.mend else reason
+
+
+class BadInputError(MobenchError):
+    """What the user gave cannot be used: a missing file, an unknown name, a foreign format."""
+
+    kind = "bad_input"
+
+
+class MissingExtraError(MobenchError):
+    """An optional part of mobench is not installed."""
+
+    kind = "missing_extra"
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed", mend=f"pip install 'mobench[{extra}]'")
+
+
+class SessionError(MobenchError):
+    """The process that holds a model failed, died or did not answer in time."""
+
+    kind = "session"
+
+
+class ExportError(MobenchError):
+    """An export failed or its output is too far from the reference; no file was left behind."""
+
+    kind = "export"
