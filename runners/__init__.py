@@ -1,0 +1,1 @@
+"""Places where a model runs: the session protocol, the desktop child process and its runtimes."""

@@ -1,0 +1,68 @@
+"""Opens sessions on this machine: one Python child process a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from mobench.errors import BadInputError
+from mobench.records import RUNTIME_FORMATS, Artifact, Target
+from runners.wire import Session
+
+START_DEADLINE_S = 120.0
+
+
+def choose_cores(threads: int) -> tuple[int, ...]:
+    """Return the affinity mask for ``threads`` threads: the fastest of the allowed cores, the last numbered first.
+
+    Low-numbered cores serve most interrupts, and leave one for the parent process. As many threads as cores, or more,
+    means no choice.
+    """
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if threads >= len(allowed):
+        return tuple(allowed)
+
+    def rank(core: int) -> tuple[int, int]:
+        limit = Path(f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq")
+        try:
+            return int(limit.read_text()), core
+        except (OSError, ValueError):
+            return 0, core
+
+    return tuple(sorted(sorted(allowed, key=rank)[-threads:]))
+
+
+def open_session(
+    artifact: Artifact, target: Target, *, start_deadline_s: float = START_DEADLINE_S, shape: tuple[int, ...] = ()
+) -> Session:
+    """Load a model in a fresh child process.
+
+    Args:
+        artifact: the model file.
+        target: runtime, threads and cores.
+        start_deadline_s: seconds for load and first inference.
+        shape: the first input's shape, for a model that leaves more than its batch axis open.
+
+    Raises:
+        BadInputError: the runtime does not read this format.
+        SessionError: the model does not load or run, or the child died.
+    """
+    needed = RUNTIME_FORMATS.get(target.runtime)
+    if needed != artifact.format:
+        raise BadInputError(artifact.path.name, f"{target.runtime} does not read .{artifact.format}", "pick the other")
+    config = {
+        "runtime": target.runtime,
+        "model": str(artifact.path),
+        "threads": target.threads,
+        "cores": list(target.cores),
+        "shape": list(shape),
+        "deadline_s": start_deadline_s,
+        "parent": os.getpid(),
+    }
+    # NumPy's own thread pool would only wake up beside the inference.
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    # -P: a folder called `runners` where the user stands must not shadow ours.
+    command = [sys.executable, "-P", "-m", "runners.worker", json.dumps(config)]
+    return Session(command, label=artifact.path.name, env=env, start_deadline_s=start_deadline_s)

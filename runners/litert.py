@@ -1,0 +1,114 @@
+"""LiteRT (TensorFlow Lite) on the CPU through XNNPACK, behind the worker's Model interface."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobench.errors import MissingExtraError
+
+# The interpreter, under the names it has had: the package, its module.
+_PACKAGES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
+
+
+def _interpreter() -> tuple[str, Any]:
+    for package, module in _PACKAGES.items():
+        try:
+            return package, importlib.import_module(module).Interpreter
+        except ImportError:
+            continue
+    raise MissingExtraError("ai-edge-litert (or tflite-runtime)", "")
+
+
+_PACKAGE, _Interpreter = _interpreter()
+
+
+def versions() -> dict[str, str]:
+    """Return the package that holds the interpreter, with its version."""
+    return {_PACKAGE: importlib.metadata.version(_PACKAGE)}
+
+
+def load(path: Path, threads: int, shape: tuple[int, ...]) -> LitertModel:
+    """Load a model, let XNNPACK take what it can, and allocate its tensors."""
+    return LitertModel(path, threads, shape)
+
+
+class LitertModel:
+    """A model in an Interpreter."""
+
+    asked = "XNNPACK"
+
+    def __init__(self, path: Path, threads: int, shape: tuple[int, ...]) -> None:
+        self._interpreter = _Interpreter(model_path=str(path), num_threads=threads)
+        if shape:
+            self._interpreter.resize_tensor_input(self._interpreter.get_input_details()[0]["index"], list(shape))
+        self._interpreter.allocate_tensors()
+        self._input_details = self._interpreter.get_input_details()
+        self.inputs = [_describe(detail) for detail in self._input_details]
+        self.nodes_delegated, self.nodes_total = count_delegated(self._interpreter._get_ops_details())
+        self.got = "XNNPACK" if self.nodes_delegated else "reference kernels"
+        self.invoke = self._interpreter.invoke
+
+    @property
+    def outputs(self) -> list[Mapping[str, Any]]:
+        """Describe the outputs."""
+        return [_describe(detail) for detail in self._interpreter.get_output_details()]
+
+    def set_inputs(self, arrays: Sequence[np.ndarray]) -> None:
+        """Copy the arrays into the input tensors."""
+        for detail, array in zip(self._input_details, arrays, strict=True):
+            self._interpreter.set_tensor(detail["index"], array)
+
+    def invoke(self) -> None:
+        """Run one inference. (Replaced by the interpreter's own method: nothing stands between it and the clock.)"""
+        self._interpreter.invoke()
+
+    def output(self) -> np.ndarray:
+        """Return a copy of the first output."""
+        first: np.ndarray = self._interpreter.get_tensor(self._interpreter.get_output_details()[0]["index"])
+        return first
+
+
+def count_delegated(operators: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Return how many of a graph's nodes a delegate runs, and how many there are.
+
+    The interpreter lists the original nodes and, behind them, a DELEGATE node for each partition that names only the
+    tensors at its border. What lies between a DELEGATE's outputs and its inputs is what it replaced.
+
+    >>> conv = {"op_name": "CONV_2D", "inputs": [0, 9], "outputs": [1]}
+    >>> custom = {"op_name": "CUSTOM", "inputs": [1], "outputs": [2]}
+    >>> count_delegated([conv, custom, {"op_name": "DELEGATE", "inputs": [0, 9], "outputs": [1]}])
+    (1, 2)
+    """
+    nodes = [op for op in operators if op["op_name"] != "DELEGATE"]
+    producer = {int(tensor): index for index, op in enumerate(nodes) for tensor in op["outputs"]}
+    replaced: set[int] = set()
+    for delegate in operators:
+        if delegate["op_name"] != "DELEGATE":
+            continue
+        border = {int(tensor) for tensor in delegate["inputs"]}
+        pending = [int(tensor) for tensor in delegate["outputs"]]
+        while pending:
+            index = producer.get(pending.pop())
+            if index is None or index in replaced:
+                continue
+            replaced.add(index)
+            pending += [int(tensor) for tensor in nodes[index]["inputs"] if int(tensor) not in border]
+    return len(replaced), len(nodes)
+
+
+def _describe(detail: Mapping[str, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "name": detail["name"],
+        "shape": [int(d) for d in detail["shape"]],
+        "dtype": np.dtype(detail["dtype"]).name,
+    }
+    scale, zero_point = detail["quantization"]
+    if scale:
+        described |= {"scale": float(scale), "zero_point": int(zero_point)}
+    return described

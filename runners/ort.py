@@ -1,0 +1,101 @@
+"""ONNX Runtime on the CPU, behind the worker's Model interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobench.errors import MissingExtraError, SessionError
+
+try:
+    import onnxruntime
+except ImportError as error:
+    raise MissingExtraError("onnxruntime", "") from error
+
+# ONNX Runtime's type names, "tensor(float)", to NumPy's; TensorProto spells float32 and float64 its own way.
+_DTYPES = {"float": "float32", "double": "float64"}
+
+
+def versions() -> dict[str, str]:
+    """Return the version of the runtime."""
+    return {"onnxruntime": onnxruntime.__version__}
+
+
+def load(path: Path, threads: int, shape: tuple[int, ...]) -> OrtModel:
+    """Load and optimise a model for the CPU provider."""
+    return OrtModel(path, threads, shape)
+
+
+class OrtModel:
+    """A model in an InferenceSession, inputs and outputs bound once, so that a run copies and allocates nothing."""
+
+    asked = got = "CPUExecutionProvider"
+    nodes_delegated = nodes_total = None  # the one provider runs every node, or the session does not load
+
+    def __init__(self, path: Path, threads: int, shape: tuple[int, ...]) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Threads may spin while they run, as in any application, but not on into the next cell's block.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=[self.asked])
+        providers = self._session.get_providers()
+        if providers != [self.asked]:
+            raise SessionError(path.name, f"{self.asked} asked, {', '.join(providers)} got", "reinstall onnxruntime")
+        self.inputs = [_describe(value, shape if index == 0 else ()) for index, value in enumerate(_inputs(self))]
+        self._buffers = [np.zeros(detail["shape"], detail["dtype"]) for detail in self.inputs]
+        self._outputs: list[np.ndarray] = []
+        self._binding = self._session.io_binding()
+        self._bound: list[Any] = []
+        for detail, buffer in zip(self.inputs, self._buffers, strict=True):
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(buffer)
+            self._bound.append(value)
+            self._binding.bind_ortvalue_input(detail["name"], value)
+        for output in self._session.get_outputs():
+            self._binding.bind_output(output.name)
+        self._run = self._session.run_with_iobinding
+
+    @property
+    def outputs(self) -> list[Mapping[str, Any]]:
+        """Describe the outputs of the last inference."""
+        values = zip(self._session.get_outputs(), self._binding.get_outputs(), strict=True)
+        return [{"name": o.name, "shape": list(v.shape()), "dtype": _dtype(o.type)} for o, v in values]
+
+    def set_inputs(self, arrays: Sequence[np.ndarray]) -> None:
+        """Copy the arrays into the bound inputs."""
+        for value, array in zip(self._bound, arrays, strict=True):
+            value.update_inplace(np.ascontiguousarray(array))
+
+    def invoke(self) -> None:
+        """Run one inference."""
+        self._run(self._binding)
+
+    def output(self) -> np.ndarray:
+        """Return a copy of the first output."""
+        first: np.ndarray = self._binding.get_outputs()[0].numpy()
+        return first
+
+
+def _inputs(model: OrtModel) -> list[Any]:
+    return list(model._session.get_inputs())
+
+
+def _dtype(name: str) -> str:
+    inner = name.removeprefix("tensor(").removesuffix(")")
+    return _DTYPES.get(inner, inner)
+
+
+def _describe(value: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return name, shape and dtype of an input; an open batch axis becomes 1.
+
+    Raises:
+        SessionError: an axis other than the first is open and no shape was given.
+    """
+    fixed = list(shape) or [1 if index == 0 and not isinstance(d, int) else d for index, d in enumerate(value.shape)]
+    if any(not isinstance(d, int) or d < 1 for d in fixed):
+        raise SessionError(f"input {value.name!r}", f"its shape {value.shape} is open", "give one with --shape 1,3,H,W")
+    return {"name": value.name, "shape": fixed, "dtype": _dtype(value.type)}
