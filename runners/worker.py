@@ -189,7 +189,9 @@ def random_inputs(details: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
 def _load_error(name: str, runtime: str, error: Exception) -> SessionError:
     text = str(error)
     if "custom op" in text:
-        return SessionError(f"{name} needs an operator {runtime} does not have", text, "export it without this operator")
+        return SessionError(
+            f"{name} needs an operator {runtime} does not have", text, "export it without this operator"
+        )
     return SessionError(f"{runtime} cannot load or run {name}", text, "check the file, or export it again")
 
 

@@ -1,0 +1,75 @@
+"""From what was asked to an ordered tuple of cells: artifacts x runtimes x thread counts."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from mobench.errors import BadInputError
+from mobench.records import RUNTIME_FORMATS, Artifact, Cell, Target
+
+
+def make_cells(artifacts: Sequence[Artifact], targets: Sequence[Target]) -> tuple[Cell, ...]:
+    """Pair every artifact with every target whose runtime reads its format.
+
+    A cell's id is the file's name; where that is not unique, its folder, runtime and threads are added as needed.
+
+    Raises:
+        BadInputError: an artifact that none of the targets reads.
+    """
+    pairs = []
+    for artifact in artifacts:
+        fitting = [target for target in targets if RUNTIME_FORMATS[target.runtime] == artifact.format]
+        if not fitting:
+            runtimes = ", ".join(sorted({target.runtime for target in targets}))
+            needed = next(r for r, f in RUNTIME_FORMATS.items() if f == artifact.format)
+            raise BadInputError(str(artifact.path), f"no asked runtime ({runtimes}) reads it", f"--runtime {needed}")
+        pairs += [(artifact, target) for target in fitting]
+    cells = [Cell(id=artifact.path.name, artifact=artifact, target=target) for artifact, target in pairs]
+    cells = _tell_apart(cells, lambda cell: str(cell.artifact.path))
+    cells = _tell_apart(cells, lambda cell: f"{cell.id} {cell.target.runtime}")
+    cells = _tell_apart(cells, lambda cell: f"{cell.id} x{cell.target.threads}")
+    seen: dict[str, int] = {}
+    unique = []
+    for cell in cells:  # one file named twice: an A/A comparison
+        seen[cell.id] = seen.get(cell.id, 0) + 1
+        unique.append(replace(cell, id=f"{cell.id} #{seen[cell.id]}") if seen[cell.id] > 1 else cell)
+    return tuple(unique)
+
+
+def _tell_apart(cells: list[Cell], longer: Callable[[Cell], str]) -> list[Cell]:
+    """Give cells that share an id the longer one, where that does tell them apart."""
+    groups: dict[str, set[str]] = {}
+    for cell in cells:
+        groups.setdefault(cell.id, set()).add(longer(cell))
+    return [replace(cell, id=longer(cell)) if len(groups[cell.id]) > 1 else cell for cell in cells]
+
+
+def choose_baseline(cells: Sequence[Cell], asked: str | None) -> str:
+    """Return the id of the cell the ratios are to: the one asked for by id, file stem or name, else the first.
+
+    Raises:
+        BadInputError: no cell, or more than one, answers to the name.
+    """
+    if asked is None:
+        return cells[0].id
+    for level in range(3):
+        matches = [cell.id for cell in cells if asked in _answers(cell)[level]]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise BadInputError(f"--baseline {asked}", "it names several cells", f"say which: {', '.join(matches)}")
+    near = difflib.get_close_matches(asked, [cell.id for cell in cells], n=1)
+    raise BadInputError(f"--baseline {asked}", "no such cell", f"one of: {', '.join(near or [c.id for c in cells])}")
+
+
+def _answers(cell: Cell) -> tuple[set[str], set[str], set[str]]:
+    """Return what a cell answers to, the most exact names first."""
+    artifact = cell.artifact
+    network = artifact.manifest.get("network") or {}
+    return (
+        {cell.id, str(artifact.path)},
+        {artifact.path.name, artifact.path.stem},
+        {artifact.name, str(network.get("name"))},
+    )

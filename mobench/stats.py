@@ -1,0 +1,273 @@
+"""From timed blocks to figures: medians, paired ratios, their intervals, doubts. Pure functions.
+
+The model: a campaign restarts every cell's process several times (an incarnation), because two processes with the same
+model differ for life, and visits all cells once a round, because the machine changes speed for seconds at a time. A
+cell's figure within an incarnation is a median over rounds; its interval is a t-interval over incarnations of the
+logarithm of that figure. Pairing by round cancels what hits all cells alike. (Kalibera and Jones, "Rigorous
+benchmarking in reasonable time", ISMM 2013, for the levels; benchmarks/README.md for the coverage measured here.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from mobench.records import Block, Ready, Run
+
+Interval = tuple[float, float]
+
+CONFIDENCE = 0.95
+MIN_INCARNATIONS = 4
+MIN_BLOCKS = 40
+P99_SAMPLES = 459  # below it the 99th percentile has no upper bound at 99 % confidence: 0.99 ** 459 < 0.01
+TREND_WINDOW = 8
+# Kendall's test on 8 values: 22 or more of the 28 pairs descend with p = 0.03 where there is no trend.
+TREND_PAIRS = 22
+DRIFT_SHARE = 0.05
+STEAL_SHARE = 0.20
+
+MENDS = {
+    "NOISY": "raise --budget, or close what else runs",
+    "DRIFT": "trust the ratios, which are paired; for p50 let the machine cool and run again",
+    "UNSTEADY": "the warm-up reached its limit: run again on a quieter machine",
+    "FEW_SAMPLES": "raise --budget",
+    "PARTIAL_DELEGATE": "the rest runs on slower kernels: look for the operators it does not take",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """A reason not to take a figure at face value, and its mend."""
+
+    name: str
+    why: str
+
+    @property
+    def mend(self) -> str:
+        """What the user can do about it."""
+        return MENDS[self.name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a campaign says of one cell. Latencies in ms; ``ratio`` is latency over the baseline cell's (below 1: faster).
+
+    Init, first inference and steady state (p50) are three figures: the first two are medians over incarnations.
+    ``ratio_cpu`` is the second estimator, from the thread's CPU time, for one-thread cells only.
+    """
+
+    cell: str
+    name: str
+    file: str
+    sha256: str
+    format: str
+    precision: str | None
+    network: Mapping[str, Any] | None
+    device: str
+    runtime: str
+    threads: int
+    p50_ms: float | None
+    p50_ci_ms: Interval | None
+    p90_ms: float | None
+    p99_ms: float | None
+    ratio: float | None
+    ratio_ci: Interval | None
+    ratio_cpu: float | None
+    ratio_cpu_ci: Interval | None
+    baseline: str
+    init_ms: float | None
+    first_ms: float | None
+    peak_rss_mb: float | None
+    runtime_rss_mb: float | None
+    nodes_delegated: int | None
+    nodes_total: int | None
+    incarnations: int
+    n_blocks: int
+    n_inferences: int
+    doubts: tuple[Doubt, ...]
+    failure: str | None
+
+
+def block_ns(block: Block) -> float:
+    """Return a block's figure: the median of its timed inferences."""
+    return float(median(block.wall_ns))
+
+
+def is_trending(values: Sequence[float]) -> bool:
+    """Return whether the last 8 values still fall (Kendall's test, one-sided, 3 %); fewer than 8 count as falling.
+
+    >>> is_trending([9, 8, 7, 6, 5, 4, 3, 2]), is_trending([5, 6, 5, 6, 5, 6, 5, 6])
+    (True, False)
+    """
+    window = values[-TREND_WINDOW:]
+    if len(window) < TREND_WINDOW:
+        return True
+    falling = sum(b < a for i, a in enumerate(window) for b in window[i + 1 :])
+    return falling >= TREND_PAIRS
+
+
+def log_interval(values: Sequence[float], within: Sequence[float]) -> tuple[float, Interval | None]:
+    """Return the geometric mean of the incarnations' figures and its 95 % interval.
+
+    Args:
+        values: one positive figure an incarnation.
+        within: the figures that the only incarnation's median was taken of. With one incarnation the interval is that
+            of the median by order statistics: it knows nothing of what differs between processes, and is too narrow.
+
+    Returns:
+        The figure, and its interval, or None where nothing can be said.
+    """
+    logs = [math.log(value) for value in values]
+    mean = math.fsum(logs) / len(logs)
+    if len(logs) >= 2:
+        from scipy.special import stdtrit  # imported here: half of this module's users need no interval
+
+        error = math.sqrt(math.fsum((v - mean) ** 2 for v in logs) / (len(logs) - 1) / len(logs))
+        half = float(stdtrit(len(logs) - 1, (1 + CONFIDENCE) / 2)) * error
+        return math.exp(mean), (math.exp(mean - half), math.exp(mean + half))
+    ordered = sorted(within)
+    reach = 1.96 * math.sqrt(len(ordered)) / 2  # the normal approximation of the binomial's ranks
+    low, high = math.floor(len(ordered) / 2 - reach), math.ceil(len(ordered) / 2 + reach)
+    if low < 0 or high >= len(ordered):
+        return math.exp(mean), None
+    return math.exp(mean), (ordered[low], ordered[high])
+
+
+def _by_incarnation(values: Iterable[tuple[int, float]]) -> dict[int, list[float]]:
+    groups: dict[int, list[float]] = defaultdict(list)
+    for incarnation, value in values:
+        groups[incarnation].append(value)
+    return groups
+
+
+def estimate(values: Iterable[tuple[int, float]]) -> tuple[float, Interval | None] | None:
+    """Return the figure and interval of (incarnation, value) pairs, or None where there are none."""
+    groups = _by_incarnation(values)
+    if not groups:
+        return None
+    return log_interval([median(group) for group in groups.values()], next(iter(groups.values())))
+
+
+def paired_ratio(
+    blocks: Sequence[Block], baseline: Sequence[Block], *, cpu: bool = False
+) -> tuple[float, Interval | None] | None:
+    """Return the ratio of two cells' latencies from the rounds that both were timed in, with its interval.
+
+    Args:
+        blocks: steady blocks of the cell.
+        baseline: steady blocks of the baseline cell.
+        cpu: compare CPU time instead of wall clock.
+    """
+
+    def figure(block: Block) -> float:
+        return block.cpu_ns / len(block.wall_ns) if cpu else block_ns(block)
+
+    base = {(b.incarnation, b.round): figure(b) for b in baseline}
+    pairs = ((b.incarnation, figure(b) / base[key]) for b in blocks if base.get(key := (b.incarnation, b.round)))
+    return estimate(pair for pair in pairs if pair[1] > 0)
+
+
+def half_width(figure: float, interval: Interval | None) -> float:
+    """Return an interval's larger half-width as a share of its figure; infinite where there is none."""
+    return max(interval[1] / figure - 1, 1 - interval[0] / figure) if interval else math.inf
+
+
+def summarize(run: Run) -> list[Summary]:
+    """Return what a campaign says of each of its cells, in the order they were asked for."""
+    steady: dict[str, list[Block]] = defaultdict(list)
+    warmup: dict[str, list[Block]] = defaultdict(list)
+    for block in run.blocks:
+        (steady if block.phase == "steady" else warmup)[block.cell].append(block)
+    sessions: dict[str, list[Ready]] = defaultdict(list)
+    for cell_id, _, said in run.sessions:
+        sessions[cell_id].append(said)
+    failures = {failure.cell: failure for failure in run.failures}
+    baseline = run.header.get("baseline", "")
+    precision = run.header.get("settings", {}).get("p50_half_width", 0.02)
+    summaries = []
+    for cell in run.header.get("cells", ()):
+        failure = failures.get(cell["id"])
+        own, ready = steady[cell["id"]], sessions[cell["id"]]
+        p50 = estimate((b.incarnation, block_ns(b) / 1e6) for b in own)
+        same = cell["id"] == baseline
+        one_thread = cell["target"]["threads"] == 1
+        ratio = paired_ratio(own, steady[baseline])
+        cpu = paired_ratio(own, steady[baseline], cpu=True) if one_thread else None
+        every = [ns / 1e6 for block in own for ns in block.wall_ns]
+        artifact = cell["artifact"]
+        summaries.append(
+            Summary(
+                cell=cell["id"],
+                name=artifact["name"],
+                file=artifact["path"],
+                sha256=artifact["sha256"],
+                format=artifact["format"],
+                precision=artifact["precision"],
+                network=artifact["network"],
+                device=cell["target"]["device"],
+                runtime=cell["target"]["runtime"],
+                threads=cell["target"]["threads"],
+                p50_ms=p50[0] if p50 else None,
+                p50_ci_ms=p50[1] if p50 else None,
+                p90_ms=float(np.quantile(every, 0.9)) if every else None,
+                p99_ms=float(np.quantile(every, 0.99)) if len(every) >= P99_SAMPLES else None,
+                ratio=ratio[0] if ratio else None,
+                ratio_ci=None if same or not ratio else ratio[1],
+                ratio_cpu=cpu[0] if cpu else None,
+                ratio_cpu_ci=None if same or not cpu else cpu[1],
+                baseline=baseline,
+                init_ms=median(r.init_ns for r in ready) / 1e6 if ready else None,
+                first_ms=median(r.first_ns for r in ready) / 1e6 if ready else None,
+                peak_rss_mb=max(r.peak_rss_mb for r in ready) if ready else None,
+                runtime_rss_mb=median(r.rss_before_mb for r in ready) if ready else None,
+                nodes_delegated=ready[-1].nodes_delegated if ready else None,
+                nodes_total=ready[-1].nodes_total if ready else None,
+                incarnations=len({b.incarnation for b in own}),
+                n_blocks=len(own),
+                n_inferences=len(every),
+                doubts=_doubts(own, warmup[cell["id"]], ready, p50, precision) if own else (),
+                failure=": ".join(p for p in (failure.what, failure.why) if p) if failure else None,
+            )
+        )
+    return summaries
+
+
+def _doubts(
+    steady: Sequence[Block],
+    warmup: Sequence[Block],
+    ready: Sequence[Ready],
+    p50: tuple[float, Interval | None] | None,
+    precision: float,
+) -> tuple[Doubt, ...]:
+    found = []
+    width = half_width(*p50) if p50 else math.inf
+    stolen = sum(b.steal_ticks > 0 for b in steady) / len(steady)
+    if width > precision:
+        share = "unknown" if math.isinf(width) else f"±{width:.1%}"
+        found.append(Doubt(name="NOISY", why=f"the interval of p50 is {share}, {precision:.0%} was asked"))
+    elif stolen > STEAL_SHARE:
+        found.append(Doubt(name="NOISY", why=f"the hypervisor stole time in {stolen:.0%} of the blocks"))
+    ordered = [block_ns(b) for b in sorted(steady, key=lambda b: b.t_s)]
+    third = len(ordered) // 3
+    if third >= TREND_WINDOW:
+        change = median(ordered[-third:]) / median(ordered[:third]) - 1
+        if abs(change) > DRIFT_SHARE:
+            found.append(Doubt(name="DRIFT", why=f"p50 changed by {change:+.0%} from the first third to the last"))
+    warm = _by_incarnation((b.incarnation, block_ns(b)) for b in warmup)
+    unsteady = sum(is_trending(values) for values in warm.values())
+    if unsteady:
+        found.append(Doubt(name="UNSTEADY", why=f"still falling after warm-up in {unsteady} of {len(warm)} starts"))
+    incarnations = len({b.incarnation for b in steady})
+    if incarnations < MIN_INCARNATIONS or len(steady) < MIN_BLOCKS:
+        found.append(Doubt(name="FEW_SAMPLES", why=f"{len(steady)} blocks in {incarnations} starts of the process"))
+    delegated, total = ready[-1].nodes_delegated, ready[-1].nodes_total
+    # A QUANTIZE or DEQUANTIZE at either end of a quantized graph stays outside by design and costs next to nothing.
+    if delegated is not None and total is not None and total - delegated > 4:
+        found.append(Doubt(name="PARTIAL_DELEGATE", why=f"{ready[-1].got} runs {delegated} of {total} nodes"))
+    return tuple(found)

@@ -1,0 +1,164 @@
+"""The journal: one campaign a file, one event a line, appended as it happens; folded back into a Run.
+
+results/README.md describes every event. Percentiles and ratios are computed from it, never stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mobench.errors import BadInputError
+from mobench.records import Accuracy, Block, Failure, Ready, Run
+
+SCHEMA = 1
+
+
+class Journal:
+    """An append-only campaign file. Every event is on its way to the disk before ``append`` returns."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._file = path.open("a", encoding="utf-8")
+
+    def append(self, event: str, record: Any = None, **fields: Any) -> None:
+        """Append one event: a record's fields, or the given ones."""
+        values = dataclasses.asdict(record) if record is not None else fields
+        self._file.write(json.dumps({"event": event, **values}, separators=(",", ":")) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Write through to the disk and close."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def new_path(folder: Path, kind: str, machine: Mapping[str, Any]) -> Path:
+    """Return a fresh journal's path: ``folder/<machine>/<time>-<kind>.jsonl``."""
+    slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|\bcpu\b|@.*", "", str(machine["cpu"]).lower())).strip("-")
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    path = folder / f"{slug or 'machine'}-{machine['cores']}c" / f"{stamp}-{kind}.jsonl"
+    number = 2
+    while path.exists():
+        path = path.with_name(f"{stamp}-{kind}-{number}.jsonl")
+        number += 1
+    return path
+
+
+def append_accuracy(folder: Path, accuracy: Accuracy) -> Path:
+    """Journal a measured accuracy under ``folder`` and return the file: all of them share ``accuracy.jsonl``."""
+    path = folder / "accuracy.jsonl"
+    fresh = not path.exists()
+    with Journal(path) as journal:
+        if fresh:
+            journal.append("run", schema=SCHEMA, campaign="accuracy", started=now(), device="desktop-cpu")
+        journal.append("accuracy", accuracy)
+    return path
+
+
+def now() -> str:
+    """Return the current time, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def find(paths: Sequence[Path]) -> list[Path]:
+    """Return the journals that are, or lie under, the given paths, oldest campaign first.
+
+    Raises:
+        BadInputError: a path does not exist, or there is no journal at all.
+    """
+    journals: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            journals += path.rglob("*.jsonl")
+        elif path.is_file():
+            journals.append(path)
+        else:
+            raise BadInputError(str(path), "no such file or folder", "name a journal (.jsonl) or a folder of them")
+    if not journals:
+        raise BadInputError(f"no results in {', '.join(map(str, paths))}", "", "make some with `mobench run`")
+    return sorted(set(journals), key=lambda p: (p.name, str(p)))
+
+
+def read(path: Path) -> Run:
+    """Fold a journal into a Run. A last line that was cut off (power, kill) is left out; nothing else may be broken.
+
+    Raises:
+        BadInputError: not a journal, from a newer mobench, or damaged before its last line (the line is named).
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise BadInputError(str(path), error.strerror or str(error), "name a readable journal") from error
+    header: dict[str, Any] | None = None
+    sessions: list[tuple[str, int, Ready]] = []
+    blocks: list[Block] = []
+    failures: list[Failure] = []
+    accuracies: list[Accuracy] = []
+    end: str | None = None
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            event = json.loads(line)
+            kind = event.pop("event")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            if number == len(lines) and header is not None:
+                break  # no newline behind it: the write was cut off
+            raise BadInputError(
+                f"{path}:{number}", "not a journal's line", "name a file `mobench run` wrote"
+            ) from error
+        try:
+            if kind == "run":
+                header = header or _header(path, event)
+            elif kind == "session":
+                sessions.append((event["cell"], event["incarnation"], Ready(**_tuples(event["ready"]))))
+            elif kind == "block":
+                blocks.append(Block(**_tuples(event)))
+            elif kind == "failure":
+                failures.append(Failure(**event))
+            elif kind == "accuracy":
+                accuracies.append(Accuracy(**_tuples(event)))
+            elif kind == "end":
+                end = event["reason"]
+        except (KeyError, TypeError) as error:
+            raise BadInputError(f"{path}:{number}", f"a {kind!r} event that does not fit ({error})", "") from error
+    if header is None:
+        raise BadInputError(str(path), "it holds no campaign header", "name a file `mobench run` wrote")
+    return Run(
+        path=path,
+        header=header,
+        sessions=tuple(sessions),
+        blocks=tuple(blocks),
+        failures=tuple(failures),
+        accuracies=tuple(accuracies),
+        end=end,
+    )
+
+
+def _header(path: Path, event: dict[str, Any]) -> dict[str, Any]:
+    schema = event.get("schema")
+    if schema != SCHEMA:
+        raise BadInputError(str(path), f"its schema is {schema}, this mobench reads {SCHEMA}", "update mobench")
+    return event
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn JSON's lists back into the records' tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
