@@ -1,0 +1,172 @@
+"""Pareto fronts: which points no other beats in accuracy and latency at once, and how sure that is. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+AccuracyKind = Literal["measured", "published"]
+Axis = Literal["latency", "accuracy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One timed artifact: its p50 latency and, where known, its top-1 accuracy in percent.
+
+    ``accuracy_source`` says where the accuracy comes from: the data set and n, or the paper and its table.
+    ``accuracy_set`` is what makes two accuracies comparable: the same images when measured; published figures all
+    share one. ``artifact`` (the file's sha256) tells the same file from another of equal accuracy.
+    """
+
+    label: str  # the network as a reader knows it: MobileNetV2 0.5-160
+    name: str  # the network as the zoo knows it, or a foreign file's stem
+    precision: str | None
+    runtime: str
+    threads: int = 1
+    latency_ms: float
+    latency_ci_ms: tuple[float, float] | None
+    accuracy: float | None
+    accuracy_ci: tuple[float, float] | None = None
+    accuracy_kind: AccuracyKind | None = None
+    accuracy_source: str = ""
+    accuracy_set: str = ""
+    doubts: tuple[str, ...] = ()
+    artifact: str = ""
+    file: str = ""
+    machine: str = ""
+    campaign: str = ""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.latency_ms) and self.latency_ms > 0):
+            raise ValueError(f"latency_ms of {self.label} is {self.latency_ms}, not a positive number")
+        if (self.accuracy is None) != (self.accuracy_kind is None):
+            raise ValueError(f"{self.label}: an accuracy and its kind come together")
+        if self.accuracy is not None and not 0 <= self.accuracy <= 100:
+            raise ValueError(f"accuracy of {self.label} is {self.accuracy}, not a percentage")
+
+    @property
+    def full_label(self) -> str:
+        """Network, precision, runtime, and the threads where they are not one."""
+        parts = [self.label, self.precision or "", self.runtime]
+        if self.threads != 1:
+            parts.append(f"{self.threads} threads")
+        return " ".join(part for part in parts if part)
+
+    @property
+    def contest(self) -> tuple[str, str, str]:
+        """What two points must share before one can dominate the other: machine, kind and set of the accuracy."""
+        return (self.machine, self.accuracy_kind or "", self.accuracy_set)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a point stands among those it can be compared with.
+
+    ``on_front`` is None for a point without accuracy: it takes no part. ``noise`` names the axes on which the
+    dominance could be chance; empty means that it is beyond the intervals.
+    """
+
+    point: Point
+    on_front: bool | None
+    dominated_by: Point | None = None
+    noise: tuple[Axis, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """The standing in words."""
+        if self.dominated_by is None:
+            return {True: "front", False: "dominated", None: "no accuracy"}[self.on_front]
+        return f"dominated by {self.dominated_by.full_label}{noise_words(self.noise)}"
+
+
+def noise_words(noise: Sequence[Axis]) -> str:
+    """Return how sure a dominance is, as a clause to put behind it: empty when it is beyond the intervals."""
+    return f", within noise ({' and '.join(noise)})" if noise else ""
+
+
+def dominates(one: Point, other: Point) -> bool:
+    """Whether ``one`` is at least as accurate and as fast as ``other``, and better in one of the two.
+
+    Points of different machines, or whose accuracies are not comparable, never dominate each other.
+    """
+    if one.accuracy is None or other.accuracy is None or one.contest != other.contest:
+        return False
+    no_worse = one.accuracy >= other.accuracy and one.latency_ms <= other.latency_ms
+    return no_worse and (one.accuracy > other.accuracy or one.latency_ms < other.latency_ms)
+
+
+def dominance_noise(one: Point, other: Point) -> tuple[Axis, ...]:
+    """Return the axes on which ``one``, which dominates ``other``, may do so by chance alone.
+
+    Latency: the intervals overlap or one is missing. Accuracy: both have intervals and these overlap, unless it is
+    the same file (its accuracy was measured once). Published figures come without interval and count as exact.
+    """
+    noise: list[Axis] = []
+    if one.latency_ci_ms is None or other.latency_ci_ms is None or one.latency_ci_ms[1] >= other.latency_ci_ms[0]:
+        noise.append("latency")
+    same_file = bool(one.artifact) and (one.artifact, one.runtime) == (other.artifact, other.runtime)
+    if one.accuracy_ci and other.accuracy_ci and not same_file and one.accuracy_ci[0] <= other.accuracy_ci[1]:
+        noise.append("accuracy")
+    return tuple(noise)
+
+
+def front(points: Sequence[Point]) -> tuple[Standing, ...]:
+    """Return the standing of each point, in the given order.
+
+    A front is formed a contest: points of one machine whose accuracies are comparable. Points equal in both accuracy
+    and latency stand together. The dominating point named is on the front: the fastest that dominates beyond the
+    intervals, else the fastest that dominates.
+    """
+    contests: dict[tuple[str, str, str], list[Point]] = {}
+    for point in points:
+        if point.accuracy is not None:
+            contests.setdefault(point.contest, []).append(point)
+    fronts = {contest: _front_of(members) for contest, members in contests.items()}
+    return tuple(_standing(point, fronts.get(point.contest, ())) for point in points)
+
+
+def front_points(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Return only the points on a front, in the given order."""
+    return tuple(standing.point for standing in front(points) if standing.on_front)
+
+
+def _rank(point: Point) -> tuple[float, float, str, str, int, str]:
+    """Fastest first, then most accurate; the names only make the order independent of the input's."""
+    accuracy = point.accuracy if point.accuracy is not None else -1.0
+    return (point.latency_ms, -accuracy, point.full_label, point.artifact, point.threads, point.campaign)
+
+
+def _front_of(points: Iterable[Point]) -> list[Point]:
+    """Return the undominated points, fastest first: walking by latency, each must raise the best accuracy so far."""
+    kept: list[Point] = []
+    for point in sorted(points, key=_rank):
+        last = kept[-1] if kept else None
+        if (
+            last is None
+            or (point.accuracy or 0.0) > (last.accuracy or 0.0)
+            or (point.accuracy, point.latency_ms) == (last.accuracy, last.latency_ms)
+        ):
+            kept.append(point)
+    return kept
+
+
+def _standing(point: Point, members: Sequence[Point]) -> Standing:
+    if point.accuracy is None:
+        return Standing(point=point, on_front=None)
+    # The front is sorted by accuracy too, so those at least as accurate are its tail, fastest first.
+    start = bisect_left(members, point.accuracy, key=lambda member: member.accuracy or 0.0)
+    first: Point | None = None
+    for member in members[start:]:
+        if member.latency_ms > point.latency_ms:
+            break
+        if not dominates(member, point):
+            continue
+        if not dominance_noise(member, point):
+            return Standing(point=point, on_front=False, dominated_by=member)
+        first = first or member
+    if first is None:
+        return Standing(point=point, on_front=True)
+    return Standing(point=point, on_front=False, dominated_by=first, noise=dominance_noise(first, point))

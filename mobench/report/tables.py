@@ -1,0 +1,176 @@
+"""One table, columns and rows, rendered for the terminal or as Markdown, CSV or JSON: the same data in each."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mobench.errors import BadInputError
+
+TableFormat = Literal["table", "md", "csv", "json"]
+TABLE_FORMATS: tuple[TableFormat, ...] = ("table", "md", "csv", "json")
+UNLIMITED = 10_000  # columns of a terminal that is none: a pipe or a file wraps nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column: the rows' ``key``, and the ``title`` people read.
+
+    A column with ``ci`` shows the interval under that key behind its value. ``digits`` fixes the decimals; without
+    it three significant figures are given, and more where the interval needs them. Columns without a title are for
+    machines: only CSV and JSON have them.
+    """
+
+    key: str
+    title: str = ""
+    ci: str = ""
+    digits: int | None = None
+    align: Literal["left", "right"] = "left"
+
+
+Row = Mapping[str, Any]
+
+
+def render(
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    fmt: TableFormat,
+    *,
+    notes: Sequence[str] = (),
+    width: int | None = None,
+    colour: bool = False,
+) -> str:
+    """Return the table as text that ends with a newline.
+
+    ``notes`` stand under a table made for people; CSV and JSON carry data only. ``width`` is the terminal's, in
+    characters; None wraps nothing. Raises BadInputError for an unknown format.
+    """
+    if fmt == "json":
+        return json.dumps([_plain(columns, row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if fmt == "csv":
+        return _csv(columns, rows)
+    if fmt == "md":
+        return _markdown(columns, rows, notes)
+    if fmt == "table":
+        return _terminal(columns, rows, notes, width, colour)
+    raise BadInputError(f"table format {fmt!r}", "is unknown", f"choose one of {', '.join(TABLE_FORMATS)}")
+
+
+def interval(value: float | None, ci: Sequence[float] | None = None, digits: int | None = None) -> str:
+    """Return a value with its interval in as many decimals as tell them apart; a dash where there is none.
+
+    >>> interval(9.2134, (9.1311, 9.2978))
+    '9.21 [9.13, 9.30]'
+    >>> interval(152.71, (152.64, 152.77))
+    '152.71 [152.64, 152.77]'
+    >>> interval(72, digits=1)
+    '72.0'
+    """
+    if value is None:
+        return "-"
+    if digits is None:
+        digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 2
+        if ci and ci[0] < ci[1]:  # at least the interval's first figure must show
+            digits = max(digits, -math.floor(math.log10((ci[1] - ci[0]) / 2)))
+    digits = min(digits, 9)
+    text = f"{value:.{digits}f}"
+    return f"{text} [{ci[0]:.{digits}f}, {ci[1]:.{digits}f}]" if ci else text
+
+
+def _plain(columns: Sequence[Column], row: Row) -> dict[str, Any]:
+    keys = [key for column in columns for key in (column.key, column.ci) if key]
+    return {key: _json_value(row.get(key)) for key in keys}
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no infinity, and strict readers refuse NaN
+    if isinstance(value, (tuple, list)):
+        return [_json_value(item) for item in value]
+    return value
+
+
+def _text(column: Column, row: Row) -> str:
+    value = row.get(column.key)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if column.ci or (isinstance(value, float)):
+        return interval(value, row.get(column.ci), column.digits)
+    if isinstance(value, (tuple, list)):
+        return " ".join(str(item) for item in value)
+    return "" if value is None else str(value)
+
+
+def _csv(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    """A value keeps its full precision; an interval becomes two columns, ``_low`` and ``_high``."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([name for column in columns for name in _csv_names(column)])
+    for row in rows:
+        cells: list[Any] = []
+        for column in columns:
+            value = row.get(column.key)
+            cells.append(" ".join(map(str, value)) if isinstance(value, (tuple, list)) else value)
+            if column.ci:
+                cells.extend(row.get(column.ci) or ("", ""))
+        writer.writerow(cells)
+    return out.getvalue()
+
+
+def _csv_names(column: Column) -> list[str]:
+    return [column.key, f"{column.ci}_low", f"{column.ci}_high"] if column.ci else [column.key]
+
+
+def _markdown(columns: Sequence[Column], rows: Sequence[Row], notes: Sequence[str]) -> str:
+    shown = [column for column in columns if column.title]
+    lines = [
+        _md_line([column.title for column in shown]),
+        _md_line(["---:" if column.align == "right" else "---" for column in shown]),
+        *(_md_line([_text(column, row) for column in shown]) for row in rows),
+    ]
+    if notes:
+        lines += ["", *(f"- {_md_escape(note)}" for note in notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _md_line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(_md_escape(cell) for cell in cells)} |"
+
+
+def _md_escape(text: str) -> str:
+    """A file's name may hold anything: keep it from ending its cell or its line."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
+
+
+def _terminal(columns: Sequence[Column], rows: Sequence[Row], notes: Sequence[str], width: int | None, colour: bool) -> str:
+    # rich takes a tenth of a second to import, and only this format needs it
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = [column for column in columns if column.title]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for column in shown:
+        # a number torn over two lines cannot be read; words can
+        table.add_column(column.title, justify=column.align, no_wrap=column.align == "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_text(column, row)) for column in shown), style=row.get("style"))
+    out = io.StringIO()
+    console = Console(
+        file=out,
+        width=width or UNLIMITED,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        highlight=False,
+        legacy_windows=False,
+    )
+    console.print(table)
+    for note in notes:
+        console.print(Text(note), style="dim")
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
