@@ -76,7 +76,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 def crop_pixels(image: Image.Image, p: Preprocess) -> npt.NDArray[np.uint8]:
     """Resize and centre-crop ``image`` as ``p`` says: uint8 [size, size, 3], RGB, before any normalisation.
 
-    Rounds as torchvision's ``Resize`` and ``CenterCrop`` do, so that accuracies can be compared with published ones.
+    The long side and the crop's corner are rounded down.
     """
     rgb = _rgb(image)
     short = max(p.size, round(p.size / p.crop))
@@ -86,7 +86,7 @@ def crop_pixels(image: Image.Image, p: Preprocess) -> npt.NDArray[np.uint8]:
     target = (max(short, target[0]), max(short, target[1]))
     if rgb.size != target:
         rgb = rgb.resize(target, _RESAMPLING[p.interpolation])
-    left, top = round((target[0] - p.size) / 2), round((target[1] - p.size) / 2)
+    left, top = (target[0] - p.size) // 2, (target[1] - p.size) // 2
     return np.asarray(rgb.crop((left, top, left + p.size, top + p.size)), dtype=np.uint8)
 
 
