@@ -102,10 +102,10 @@ def find(folder: Path) -> tuple[Path, ...]:
 
 
 def resolve(things: Iterable[str], folder: Path = Path("artifacts")) -> tuple[Path, ...]:
-    """Turn what the user named into model files, in that order, each once.
+    """Turn what the user named into model files, in that order.
 
     A thing is a file, a folder (all models in it), or a network's name or label (all its exports under ``folder``).
-    None named means all of ``folder``.
+    None named means all of ``folder``. A file named twice comes twice: two equal cells tell how well one measures.
 
     Raises:
         BadInputError: nothing is there, or a name matches no export; the nearest names are offered.
@@ -116,7 +116,7 @@ def resolve(things: Iterable[str], folder: Path = Path("artifacts")) -> tuple[Pa
         if not exports:
             raise BadInputError(f"no model under {folder}", "", "name files, or `mobench export mobilenet_v2` first")
         return tuple(exports)
-    chosen: dict[Path, None] = {}
+    chosen: list[Path] = []
     for thing in named:
         path = Path(thing)
         if path.is_dir():
@@ -132,7 +132,7 @@ def resolve(things: Iterable[str], folder: Path = Path("artifacts")) -> tuple[Pa
                 near = difflib.get_close_matches(thing, known, n=3)
                 mend = f"did you mean {', '.join(near)}?" if near else f"`mobench export {thing}` first"
                 raise BadInputError(thing, f"neither a file nor an export under {folder}", mend)
-        chosen.update(dict.fromkeys(matches))
+        chosen += matches
     return tuple(chosen)
 
 

@@ -85,21 +85,22 @@ class Campaign:
 
         Raises:
             KeyboardInterrupt: after the journal has its end.
-            OSError: the journal cannot be written (a full disk); all blocks before are in it.
+            MobenchError: the journal cannot be written (a full disk); all blocks before are in it.
         """
         self._start = self._clock()
         self._journal.append("run", **self._header(machine))
         self._journal.append("state", t_s=0.0, **snapshot())
-        reason = "failed"
         try:
             reason = self._incarnations()
         except KeyboardInterrupt:
-            reason = "interrupted"
+            self._end("interrupted", snapshot)
             raise
-        finally:
-            self._journal.append("state", t_s=self._elapsed(), **snapshot())
-            self._journal.append("end", reason=reason, t_s=self._elapsed())
+        self._end(reason, snapshot)
         return reason
+
+    def _end(self, reason: str, snapshot: Callable[[], dict[str, Any]]) -> None:
+        self._journal.append("state", t_s=self._elapsed(), **snapshot())
+        self._journal.append("end", reason=reason, t_s=self._elapsed())
 
     def _header(self, machine: dict[str, Any]) -> dict[str, Any]:
         cells = []

@@ -56,9 +56,10 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a campaign says of one cell. Latencies in ms; ``ratio`` is latency over the baseline cell's (below 1: faster).
+    """What a campaign says of one cell. Latencies in ms.
 
-    Init, first inference and steady state (p50) are three figures: the first two are medians over incarnations.
+    ``ratio`` is its latency over that of the baseline cell (below 1: faster). Init, first inference and steady state
+    (p50) are three figures; the first two are medians over incarnations.
     ``ratio_cpu`` is the second estimator, from the thread's CPU time, for one-thread cells only.
     """
 

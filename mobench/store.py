@@ -6,6 +6,7 @@ results/README.md describes every event. Percentiles and ratios are computed fro
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -15,30 +16,46 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mobench.errors import BadInputError
+from mobench.errors import BadInputError, MobenchError
 from mobench.records import Accuracy, Block, Failure, Ready, Run
 
 SCHEMA = 1
 
 
 class Journal:
-    """An append-only campaign file. Every event is on its way to the disk before ``append`` returns."""
+    """An append-only campaign file. An event is a line, handed to the system whole before ``append`` returns."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Open, or make, the file. A last line that an earlier writer did not finish is removed."""
         self.path = path
-        self._file = path.open("a", encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            text = path.read_bytes()
+            os.ftruncate(self._file, text.rfind(b"\n") + 1)
+        except OSError as error:
+            raise _unwritable(path, error) from error
 
     def append(self, event: str, record: Any = None, **fields: Any) -> None:
-        """Append one event: a record's fields, or the given ones."""
+        """Append one event: a record's fields, or the given ones.
+
+        Raises:
+            MobenchError: the file cannot be written (a full disk); what was appended before is there and whole.
+        """
         values = dataclasses.asdict(record) if record is not None else fields
-        self._file.write(json.dumps({"event": event, **values}, separators=(",", ":")) + "\n")
-        self._file.flush()
+        line = json.dumps({"event": event, **values}, separators=(",", ":")).encode() + b"\n"
+        end = os.lseek(self._file, 0, os.SEEK_END)
+        try:
+            if os.write(self._file, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            os.ftruncate(self._file, end)
+            raise _unwritable(self.path, error) from error
 
     def close(self) -> None:
         """Write through to the disk and close."""
-        os.fsync(self._file.fileno())
-        self._file.close()
+        os.fsync(self._file)
+        os.close(self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -47,6 +64,11 @@ class Journal:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _unwritable(path: Path, error: OSError) -> MobenchError:
+    reason = error.strerror or str(error)
+    return MobenchError(str(path), reason, "make room there or choose another folder; what was written before is kept")
 
 
 def new_path(folder: Path, kind: str, machine: Mapping[str, Any]) -> Path:

@@ -76,8 +76,7 @@ class OrtModel:
 
     def output(self) -> np.ndarray:
         """Return a copy of the first output."""
-        first: np.ndarray = self._binding.get_outputs()[0].numpy()
-        return first
+        return np.array(self._binding.get_outputs()[0].numpy())  # the bound memory itself is written again
 
 
 def _inputs(model: OrtModel) -> list[Any]:

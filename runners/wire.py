@@ -216,9 +216,9 @@ class Session:
 def _ready(message: Mapping[str, Any], versions: Mapping[str, str]) -> Ready:
     """Build the record from a ``ready`` message."""
     fields = {key: value for key, value in message.items() if key != "type"}
-    for key in ("cores", "inputs", "outputs"):
-        fields[key] = tuple(fields[key])
     try:
+        for key in ("cores", "inputs", "outputs"):
+            fields[key] = tuple(fields[key])
         return Ready(**fields, versions=dict(versions))
-    except TypeError as error:
+    except (KeyError, TypeError) as error:
         raise SessionError("session protocol", f"a ready message that does not fit ({error})", "update both") from error

@@ -1,0 +1,82 @@
+"""What several tests share: small real models in both formats, and the data folder beside the repository."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real weights, photographs and models beside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip("needs ../shared (weights, photographs and models, not part of the repository)")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _stay_in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run every test in a folder of its own: what it writes by default names cannot land in the repository."""
+    monkeypatch.chdir(tmp_path)
+    yield
+
+
+def _classifier(batch: int | str) -> bytes:
+    """An ONNX file: pixels [batch, 3, 8, 8] averaged a channel, then 1,000 fixed linear scores of the averages."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = np.random.default_rng(0).standard_normal((3, 1000)).astype(np.float32)
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "classifier",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, 8, 8])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, 1000])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    serialized: bytes = model.SerializeToString()
+    return serialized
+
+
+@pytest.fixture(scope="session")
+def onnx_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real ONNX classifier of 8x8 images, small enough to load in no time."""
+    pytest.importorskip("onnx", reason="needs the export extra: pip install 'mobench[export]'")
+    path = tmp_path_factory.mktemp("models") / "tiny.onnx"
+    path.write_bytes(_classifier(1))
+    return path
+
+
+@pytest.fixture(scope="session")
+def open_batch_onnx_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with its batch axis left open."""
+    pytest.importorskip("onnx", reason="needs the export extra: pip install 'mobench[export]'")
+    path = tmp_path_factory.mktemp("models") / "open.onnx"
+    path.write_bytes(_classifier("N"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tflite_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real TFLite classifier of 8x8 images, converted once for the whole run."""
+    torch = pytest.importorskip("torch", reason="needs the export extra: pip install 'mobench[export]'")
+    litert_torch = pytest.importorskip("litert_torch", reason="needs the export extra: pip install 'mobench[export]'")
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU6(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+        torch.nn.Linear(8, 1000),
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("models") / "tiny.tflite"
+    wrapped = litert_torch.to_channel_last_io(network.eval(), args=[0])
+    litert_torch.convert(wrapped, (torch.zeros(1, 8, 8, 3),)).export(str(path))
+    return path

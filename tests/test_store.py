@@ -1,0 +1,138 @@
+"""The journal: what was appended comes back, whatever happened to the end of the file."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from mobench import store
+from mobench.errors import BadInputError, MobenchError
+from mobench.records import Accuracy, Block
+
+GOLDEN = Path(__file__).parent / "golden" / "campaign_schema1.jsonl"
+
+
+def block(number: int) -> Block:
+    return Block(
+        cell="a",
+        incarnation=0,
+        round=number,
+        position=0,
+        phase="steady",
+        t_s=1.5,
+        wall_ns=(10, 11),
+        cpu_ns=21,
+        involuntary_switches=0,
+        steal_ticks=0,
+    )
+
+
+def journal(path: Path, count: int = 3) -> Path:
+    with store.Journal(path) as log:
+        log.append("run", schema=1, campaign="c", cells=[])
+        for number in range(count):
+            log.append("block", block(number))
+    return path
+
+
+def test_what_is_appended_comes_back_equal(tmp_path: Path) -> None:
+    run = store.read(journal(tmp_path / "j.jsonl"))
+    assert run.blocks == (block(0), block(1), block(2))
+    assert run.header["campaign"] == "c" and run.end is None
+
+
+def test_a_file_cut_at_any_byte_loses_only_the_line_that_was_cut(tmp_path: Path) -> None:
+    whole = journal(tmp_path / "j.jsonl").read_bytes()
+    first = whole.index(b"\n") + 1
+    for cut in range(first, len(whole)):
+        path = tmp_path / "cut.jsonl"
+        path.write_bytes(whole[:cut])
+        finished = whole[:cut].count(b"\n") - 1
+        kept = len(store.read(path).blocks)
+        assert kept in (finished, finished + 1)  # + 1: only the newline is missing
+
+
+def test_appending_to_a_cut_file_removes_the_cut_line_first(tmp_path: Path) -> None:
+    path = journal(tmp_path / "j.jsonl")
+    path.write_bytes(path.read_bytes()[:-5])
+    with store.Journal(path) as log:
+        log.append("block", block(9))
+    assert [b.round for b in store.read(path).blocks] == [0, 1, 9]
+
+
+def test_damage_before_the_last_line_is_named_not_skipped(tmp_path: Path) -> None:
+    path = journal(tmp_path / "j.jsonl")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], "garbage\n", *lines[2:]]))
+    with pytest.raises(BadInputError, match=r"j\.jsonl:2"):
+        store.read(path)
+
+
+def test_a_newer_schema_is_refused_in_one_line(tmp_path: Path) -> None:
+    with store.Journal(tmp_path / "j.jsonl") as log:
+        log.append("run", schema=99)
+    with pytest.raises(BadInputError, match="schema is 99"):
+        store.read(tmp_path / "j.jsonl")
+
+
+def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
+    for text in ("", "hello\n", '{"a": 1}\n', "[1]\n"):
+        (tmp_path / "x.jsonl").write_text(text)
+        with pytest.raises(BadInputError):
+            store.read(tmp_path / "x.jsonl")
+
+
+def test_a_full_disk_is_one_line_and_what_was_written_stays_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write = journal(tmp_path / "j.jsonl"), os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        if b'"block"' not in data:
+            return write(descriptor, data)
+        write(descriptor, data[:10])  # a part of the line still fits
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with store.Journal(path) as log, pytest.raises(MobenchError, match="No space left"):
+        log.append("block", block(3))
+    assert len(store.read(path).blocks) == 3
+
+
+def test_accuracies_of_many_files_share_a_journal(tmp_path: Path) -> None:
+    accuracy = Accuracy(
+        sha256="s",
+        name="n",
+        precision="int8",
+        runtime="ort",
+        data="d",
+        n=10,
+        top1=80.0,
+        top1_ci=(49.0, 94.3),
+        top5=100.0,
+        top5_ci=(72.2, 100.0),
+    )
+    path = store.append_accuracy(tmp_path, accuracy)
+    assert store.append_accuracy(tmp_path, accuracy) == path
+    assert store.read(path).accuracies == (accuracy, accuracy)
+
+
+def test_the_first_schema_is_still_read() -> None:
+    run = store.read(GOLDEN)
+    assert (len(run.blocks), len(run.sessions), len(run.failures), run.end) == (3, 1, 1, "budget")
+    assert run.blocks[1].wall_ns == (4353093,) and len(run.blocks[0].wall_ns) == 10
+    assert run.sessions[0][2].got == "XNNPACK"
+
+
+def test_results_are_found_under_folders_oldest_first_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    new, old = tmp_path / "20260102-a.jsonl", tmp_path / "m" / "20260101-a.jsonl"
+    for path in (new, old):
+        path.touch()
+    assert store.find([tmp_path]) == [old, new]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInputError, match="mobench run"):
+        store.find([tmp_path / "empty"])
+    with pytest.raises(BadInputError, match="no such"):
+        store.find([tmp_path / "absent"])
