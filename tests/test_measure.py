@@ -68,7 +68,7 @@ def test_exact_latencies_come_out_exactly_and_end_early(tmp_path: Path) -> None:
     assert a.ratio_ci is None and b.ratio_ci == pytest.approx((0.7, 0.7))
     assert (b.init_ms, b.first_ms, b.peak_rss_mb) == (150.0, pytest.approx(14.0), 60.0)
     assert result.end == "precise"
-    assert b.incarnations == 4 and not b.doubts
+    assert b.incarnations == 5 and not b.doubts
     assert all(session.closed for session in opened)
 
 
