@@ -45,7 +45,9 @@ def build(spec: ModelSpec) -> nn.Module:
 
     Layer i of the spec is module i of the returned Sequential; :mod:`mobench.zoo.keys` relies on it.
     """
+    import torch
     from torch import nn
 
-    modules = [_BY_KIND[layer.kind](layer, spec.padding, spec.bn_eps) for layer in spec.layers]
+    with torch.random.fork_rng(devices=[]):  # the default weights, soon replaced, cost the caller no random numbers
+        modules = [_BY_KIND[layer.kind](layer, spec.padding, spec.bn_eps) for layer in spec.layers]
     return nn.Sequential(*modules).eval()

@@ -164,7 +164,7 @@ def _v3_rows(rows: tuple[tuple[int, int, int, bool, str, int], ...], last: int, 
     )
 
 
-_V3_PAPER = "arXiv:1905.02244 (Searching for MobileNetV3)"
+_V3_PAPER = "arXiv:1905.02244 (MobileNetV3)"
 
 NETWORKS: Mapping[str, Network] = {
     "mobilenet_v1": Network(

@@ -266,20 +266,17 @@ def _checked(images: npt.NDArray[np.float32] | None, spec: ModelSpec) -> npt.NDA
 
 
 def _randomise(module: nn.Module, seed: int) -> None:
-    """Draw the weights anew: He's normal distribution (fan out) for convolutions, N(0, 0.01) for linear layers."""
+    """Draw the weights anew from He's normal distribution; biases are 0."""
     import torch
     from torch import nn
 
-    generator = torch.Generator().manual_seed(seed)  # torch's global random state is left alone
+    generator = torch.Generator().manual_seed(seed)
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", generator=generator)
-        elif isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=0.01, generator=generator)
-        else:
-            continue
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            # Fan-in: torch's fan-out ignores groups, and depthwise weights so small drown in batch norm's epsilon.
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu", generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _recompute_statistics(module: nn.Module, images: npt.NDArray[np.float32]) -> None:

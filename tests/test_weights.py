@@ -1,0 +1,544 @@
+"""Weights: random ones made lifelike, local files recognised by their keys, published ones downloaded once."""
+
+import hashlib
+import http.server
+import json
+import os
+import pickle
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mobench import zoo
+from mobench.errors import BadInputError
+from mobench.records import IMAGENET_MEAN, Preprocess
+from mobench.zoo import checkpoint, pretrained, weights
+from mobench.zoo.keys import LAYOUTS, recognise, tensors
+
+torch = pytest.importorskip("torch", reason="needs mobench[export]")
+save_file = pytest.importorskip("safetensors.torch", reason="needs mobench[export]").save_file
+
+EVERY_LAYOUT = [(name, layout) for name in zoo.names() for layout in LAYOUTS[name]]
+SMALL = zoo.get("mobilenet_v1", width=0.25, input_size=64)
+
+
+def state(spec, layout, seed=0):
+    """Tensors for every key of a layout, variances positive."""
+    generator = torch.Generator().manual_seed(seed)
+    return {t.theirs: torch.rand(t.their_shape, generator=generator) + 0.1 for t in tensors(spec, layout)}
+
+
+def timm_v1():
+    return state(SMALL, LAYOUTS["mobilenet_v1"][0])
+
+
+def images(n=8, size=64, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, 3, size, size)).astype(np.float32)
+
+
+def write(path, held, metadata=None):
+    save_file(held, path, metadata=metadata)
+    return str(path)
+
+
+def refusal(spec, source, **options):
+    """Return the one line that resolving or building ends with."""
+    with pytest.raises(BadInputError) as error:
+        weights.resolve(spec, source, **options).build()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# --- random
+
+
+def test_random_weights_are_the_same_for_the_same_seed_only():
+    def logits(seed):
+        module = weights.resolve(SMALL, f"random:{seed}").build(images())
+        with torch.no_grad():
+            return module(torch.from_numpy(images(2, seed=1)))
+
+    assert torch.equal(logits(1), logits(1))
+    assert not torch.allclose(logits(1), logits(2))
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    logits(1)
+    assert torch.equal(before, torch.random.get_rng_state()), "the caller's random state was disturbed"
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_random_weights_have_activations_of_unit_variance_on_the_calibration_images(name):
+    """One batch: then each batch norm's statistics are those of its input, so its output is standard.
+
+    A little under 1 where a channel's variance is not far above epsilon; 0.1 to 52 was seen without the recomputation.
+    """
+    spec = zoo.get(name, input_size=96)
+    calibration = images(12, 96)
+    module = weights.resolve(spec, "random").build(calibration)
+    seen = {}
+    for key, layer in module.named_modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.register_forward_hook(lambda _, __, y, key=key: seen.update({key: (y.mean(), y.std())}))
+    with torch.no_grad():
+        module(torch.from_numpy(calibration))
+    assert len(seen) == sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in module.modules())
+    for key, (mean, std) in seen.items():
+        assert abs(mean) < 0.05, key
+        assert 0.8 < std < 1.05, key
+
+
+def test_statistics_over_several_batches_are_the_mean_over_them():
+    calibration = images(70)
+    module = weights.resolve(SMALL, "random").build(calibration)
+    stem = module[0]
+    batches = np.array_split(calibration, 3)
+    with torch.no_grad():
+        means = [stem.conv(torch.from_numpy(batch)).mean((0, 2, 3)) for batch in batches]
+    assert torch.allclose(stem.bn.running_mean, torch.stack(means).mean(0), atol=1e-5)
+    assert stem.bn.momentum == 0.1
+    assert not module.training
+
+
+def test_random_weights_without_enough_images_say_what_to_give():
+    for few in (None, images(1)):
+        with pytest.raises(BadInputError, match=r"two calibration images.*--calibration"):
+            weights.resolve(SMALL, "random").build(few)
+
+
+@pytest.mark.parametrize("source", ["random:x", "random:-1", "random:1.5", "random:99999999999999999999"])
+def test_a_seed_that_is_no_whole_number_is_refused(source):
+    assert "seed" in refusal(SMALL, source)
+
+
+def test_the_origin_of_random_weights_names_the_seed():
+    resolved = weights.resolve(SMALL, "random")
+    assert resolved.origin == weights.resolve(SMALL, "random:0").origin
+    assert resolved.origin["seed"] == 0 and resolved.origin["kind"] == "random"
+    assert resolved.preprocess == Preprocess(size=64)
+    json.dumps(resolved.origin)
+
+
+# --- key layouts
+
+
+@pytest.mark.parametrize(("name", "layout"), EVERY_LAYOUT, ids=lambda value: getattr(value, "library", value))
+def test_a_layout_names_each_tensor_of_the_module_once(name, layout):
+    from mobench.zoo.build import build
+
+    spec = zoo.get(name)
+    named = tensors(spec, layout)
+    module = {k: tuple(v.shape) for k, v in build(spec).state_dict().items() if "num_batches_tracked" not in k}
+    assert {t.ours: t.our_shape for t in named} == module
+    assert len({t.theirs for t in named}) == len(named)
+    assert recognise(spec, [t.theirs for t in named]) == layout
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "keys"),
+    [
+        # ../shared/papers/architectures.md, section 11
+        ("mobilenet_v2", "torchvision", ("features.1.conv.1.weight", "features.17.conv.3.bias", "classifier.1.bias")),
+        ("mobilenet_v3_large", "torchvision", ("features.4.block.2.fc1.bias", "features.1.block.1.0.weight")),
+        ("mobilenet_v3_small", "torchvision", ("features.12.1.running_var", "classifier.0.weight")),
+        ("mobilenet_v1", "timm", ("conv_stem.weight", "blocks.3.5.conv_dw.weight", "blocks.4.1.bn2.bias")),
+        ("mobilenet_v2", "timm", ("blocks.0.0.conv_pw.weight", "blocks.6.0.conv_pwl.weight", "bn2.running_mean")),
+        ("mobilenet_v3_large", "timm", ("blocks.6.0.conv.weight", "conv_head.bias", "blocks.2.0.se.conv_reduce.bias")),
+    ],
+)
+def test_keys_are_those_of_the_libraries(name, library, keys):
+    layout = next(each for each in LAYOUTS[name] if each.library == library)
+    assert set(keys) <= {t.theirs for t in tensors(zoo.get(name), layout)}
+
+
+# --- local files
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", "legacy.pth"])
+@pytest.mark.parametrize(("name", "layout"), EVERY_LAYOUT, ids=lambda value: getattr(value, "library", value))
+def test_a_file_is_recognised_by_its_keys_and_loaded_whole(tmp_path, name, layout, suffix):
+    spec = zoo.get(name, width=0.35, input_size=64)
+    held = state(spec, layout)
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".safetensors":
+        save_file(held, path)
+    else:
+        torch.save(held, path, _use_new_zipfile_serialization=suffix == ".pth")
+    resolved = weights.resolve(spec, str(path))
+    assert resolved.origin == {
+        "kind": "file",
+        "source": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "seed": None,
+        "layout": layout.library,
+    }
+    assert resolved.spec.bn_eps == layout.bn_eps
+    assert resolved.preprocess == Preprocess(size=64)
+    loaded = resolved.build().state_dict()
+    for t in tensors(spec, layout):
+        assert torch.equal(loaded[t.ours], held[t.theirs].reshape(t.our_shape))
+
+
+def test_resolving_a_file_imports_no_torch(tmp_path):
+    safe, pth = write(tmp_path / "w.safetensors", timm_v1()), tmp_path / "w.pth"
+    torch.save(timm_v1(), pth)
+    code = (
+        "import sys; from mobench import zoo; from mobench.zoo import weights;"
+        "spec = zoo.get('mobilenet_v1', width=0.25);"
+        f"[weights.resolve(spec, path) for path in ({safe!r}, {str(pth)!r}, 'random')];"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+METADATA = {
+    "architecture": "mobilenet_v1",
+    "width": "0.25",
+    "input_size": "160",
+    "padding": "same",
+    "bn_eps": "0.001",
+    "input_mean": "0.5,0.5,0.5",
+    "input_std": "0.25,0.5,0.5",
+    "crop_pct": "0.9",
+    "interpolation": "bicubic",
+    "num_classes": "1000",
+}
+
+
+def test_metadata_is_obeyed(tmp_path):
+    resolved = weights.resolve(zoo.get("mobilenet_v1"), write(tmp_path / "w.safetensors", timm_v1(), METADATA))
+    assert resolved.spec == zoo.get("mobilenet_v1", width=0.25, input_size=160, padding="same", bn_eps=1e-3)
+    assert resolved.preprocess == Preprocess(
+        size=160, mean=(0.5, 0.5, 0.5), std=(0.25, 0.5, 0.5), crop=0.9, interpolation="bicubic"
+    )
+    module = resolved.build()
+    assert module[0].border == (0, 1, 0, 1)
+    assert module[0].bn.eps == 1e-3
+
+
+def test_an_input_size_the_caller_chose_stays(tmp_path):
+    path = write(tmp_path / "w.safetensors", timm_v1(), METADATA)
+    resolved = weights.resolve(zoo.get("mobilenet_v1", input_size=192), path)
+    assert (resolved.spec.input_size, resolved.preprocess.size, resolved.spec.width) == (192, 192, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "why"),
+    [
+        ({"width": 0.5}, "width 0.5.*weights are for width 0.25"),
+        ({"padding": "symmetric"}, "padding symmetric.*for padding same"),
+        ({"bn_eps": 1e-5}, r"bn_eps 1e-05.*for bn_eps 0\.001"),
+    ],
+)
+def test_metadata_against_what_the_caller_chose_is_refused(tmp_path, chosen, why):
+    path = write(tmp_path / "w.safetensors", timm_v1(), METADATA)
+    with pytest.raises(BadInputError, match=why):
+        weights.resolve(zoo.get("mobilenet_v1", **chosen), path)
+
+
+def test_weights_of_another_network_are_refused_by_their_metadata(tmp_path):
+    path = write(tmp_path / "w.safetensors", timm_v1(), METADATA)
+    message = refusal(zoo.get("mobilenet_v2"), path)
+    assert "does not fit mobilenet_v2" in message and "ask for mobilenet_v1" in message
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"width": "half"}, {"input_mean": "0.5"}, {"padding": "valid"}, {"interpolation": "nearest"}, {"bn_eps": ""}],
+)
+def test_metadata_that_cannot_be_read_is_named(tmp_path, wrong):
+    message = refusal(zoo.get("mobilenet_v1"), write(tmp_path / "w.safetensors", timm_v1(), {**METADATA, **wrong}))
+    (key,) = wrong
+    assert f"{key} is {wrong[key]!r}" in message
+
+
+def test_an_unknown_architecture_or_width_in_metadata_is_one_line(tmp_path):
+    assert "resnet50" in refusal(SMALL, write(tmp_path / "a.safetensors", timm_v1(), {"architecture": "resnet50"}))
+    assert "width 77" in refusal(zoo.get("mobilenet_v1"), write(tmp_path / "b.safetensors", timm_v1(), {"width": "77"}))
+
+
+def _without(held, *keys):
+    return {key: value for key, value in held.items() if key not in keys}
+
+
+MISFITS = (
+    (lambda h: _without(h, "conv_stem.weight", "bn1.bias"), "2 missing: conv_stem.weight, bn1.bias;"),
+    (lambda h: {**h, "extra.weight": torch.zeros(2)}, "1 not the network's: extra.weight"),
+    (lambda h: {**h, "classifier.bias": torch.zeros(1001)}, "1 of another shape: classifier.bias is 1001, not 1000"),
+    (
+        lambda h: {key: value for key, value in h.items() if not key.startswith("blocks.4.")},
+        "20 missing: blocks.4.0.conv_dw.weight, blocks.4.0.bn1.weight, blocks.4.0.bn1.bias, ...;",
+    ),
+)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize(("change", "fault"), MISFITS)
+def test_each_key_that_does_not_fit_is_named(tmp_path, suffix, change, fault):
+    path = tmp_path / f"w{suffix}"
+    save_file(change(timm_v1()), path) if suffix == ".safetensors" else torch.save(change(timm_v1()), path)
+    message = refusal(SMALL, str(path))
+    assert fault in message + ";"
+
+
+def test_a_misfit_that_fits_another_width_or_network_says_which(tmp_path):
+    path = write(tmp_path / "w.safetensors", timm_v1())
+    assert "it fits mobilenet_v1 at width 0.25" in refusal(zoo.get("mobilenet_v1"), path)
+    assert "it fits mobilenet_v1 at width 0.25" in refusal(zoo.get("mobilenet_v2"), path)
+
+
+def test_keys_of_no_known_layout_are_refused(tmp_path):
+    message = refusal(SMALL, write(tmp_path / "w.safetensors", {"layer1.weight": torch.zeros(3)}))
+    assert "its keys are not timm's for this network" in message
+
+
+def test_training_step_counters_may_be_there_or_not(tmp_path):
+    held = {**timm_v1(), "bn1.num_batches_tracked": torch.tensor(7)}
+    weights.resolve(SMALL, write(tmp_path / "w.safetensors", held)).build()
+
+
+def test_half_precision_weights_are_widened_and_integers_refused(tmp_path):
+    half = {key: value.half() for key, value in timm_v1().items()}
+    module = weights.resolve(SMALL, write(tmp_path / "half.safetensors", half)).build()
+    assert {value.dtype for value in module.parameters()} == {torch.float32}
+    whole = {key: value.to(torch.int8) for key, value in timm_v1().items()}
+    assert "int8, not a float" in refusal(SMALL, write(tmp_path / "whole.safetensors", whole))
+
+
+def test_a_training_checkpoint_is_unwrapped(tmp_path):
+    held = timm_v1()
+    torch.save({"epoch": 3, "state_dict": held, "optimizer": {"lr": 0.1}}, tmp_path / "w.pth")
+    module = weights.resolve(SMALL, str(tmp_path / "w.pth")).build()
+    assert torch.equal(module[0].conv.weight, held["conv_stem.weight"])
+
+
+class _Evil:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.mark),))
+
+
+@pytest.mark.parametrize("writer", ["torch", "pickle"])
+def test_code_in_a_pickle_is_never_run(tmp_path, writer):
+    path, mark = tmp_path / "w.pth", tmp_path / "ran"
+    held = {**timm_v1(), "evil": _Evil(mark)}
+    if writer == "torch":
+        torch.save(held, path)
+    else:
+        path.write_bytes(pickle.dumps({**dict.fromkeys(timm_v1(), 0), "evil": _Evil(mark)}))
+    message = refusal(SMALL, str(path))
+    assert not mark.exists()
+    assert "holds more than weights" in message or "truncated or no checkpoint" in message
+
+
+def test_no_such_file_lists_the_choices(tmp_path):
+    message = refusal(SMALL, str(tmp_path / "none.safetensors"))
+    assert "there is no such file" in message and "random:SEED" in message
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("damage", ["empty", "half", "tail", "noise", "text"])
+def test_a_damaged_file_is_one_line(tmp_path, suffix, damage):
+    path = tmp_path / f"w{suffix}"
+    save_file(timm_v1(), path) if suffix == ".safetensors" else torch.save(timm_v1(), path)
+    whole = path.read_bytes()
+    path.write_bytes(
+        {
+            "empty": b"",
+            "half": whole[: len(whole) // 2],
+            "tail": whole[:-10],
+            "noise": bytes(range(256)) * 40,
+            "text": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        }[damage]
+    )
+    assert str(path) in refusal(SMALL, str(path))
+
+
+@pytest.mark.parametrize("header", [b"[]", b"null", b'{"a": 1}', b'{"a": {"shape": [1]}}', b"\xff\xfe", b'{"a": []}'])
+def test_a_safetensors_header_of_another_form_is_one_line(tmp_path, header):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    assert "truncated or no checkpoint" in refusal(SMALL, str(path))
+
+
+def test_a_file_of_another_kind_and_a_folder_are_refused(tmp_path):
+    (tmp_path / "w.onnx").write_bytes(b"x")
+    assert ".safetensors, .pth" in refusal(SMALL, str(tmp_path / "w.onnx"))
+    assert "there is no such file" in refusal(SMALL, str(tmp_path))
+
+
+# --- published checkpoints
+
+
+@pytest.fixture
+def server():
+    """A loopback server that answers as `answers[path]` says: (status, announced length or None, body)."""
+    answers, asked = {}, []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            status, length, body = answers[self.path]
+            self.send_response(status)
+            if length is not None:
+                self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, args=(0.02,))
+        thread.start()
+        httpd.answers, httpd.asked = answers, asked
+        yield httpd
+        httpd.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def published(monkeypatch, server, tmp_path):
+    """A stand-in for the V1 checkpoint on the loopback server; returns its bytes."""
+    spec = zoo.get("mobilenet_v1")
+    body = Path(write(tmp_path / "published.safetensors", state(spec, LAYOUTS["mobilenet_v1"][0]))).read_bytes()
+    entry = replace(
+        pretrained.CHECKPOINTS["mobilenet_v1"][0],
+        url=f"http://127.0.0.1:{server.server_port}/w",
+        sha256=hashlib.sha256(body).hexdigest(),
+    )
+    monkeypatch.setattr(pretrained, "CHECKPOINTS", {"mobilenet_v1": (entry,)})
+    server.answers["/w"] = (200, len(body), body)
+    return body
+
+
+V1 = zoo.get("mobilenet_v1")
+
+
+def test_a_published_checkpoint_is_downloaded_once(server, published, tmp_path):
+    said = []
+    resolved = weights.resolve(V1, "pretrained", cache_dir=tmp_path / "cache", say=said.append)
+    weights.resolve(V1, "pretrained", cache_dir=tmp_path / "cache", say=said.append)
+    assert server.asked == ["/w"]
+    assert len(said) == 1 and "downloading" in said[0]
+    assert resolved.path.read_bytes() == published
+    assert [path.name for path in resolved.path.parent.iterdir()] == [resolved.path.name], "no temporary file stays"
+    assert resolved.origin["sha256"] == hashlib.sha256(published).hexdigest()
+    assert resolved.origin["kind"] == "pretrained" and resolved.origin["source"].endswith("/w")
+    assert resolved.preprocess.mean == (0.5, 0.5, 0.5)
+    resolved.build()
+
+
+def test_a_cached_file_that_was_damaged_is_fetched_again(server, published, tmp_path):
+    path = weights.resolve(V1, "pretrained", cache_dir=tmp_path).path
+    path.write_bytes(published[:100])
+    assert weights.resolve(V1, "pretrained", cache_dir=tmp_path).path.read_bytes() == published
+    assert len(server.asked) == 2
+
+
+def check_refused(tmp_path, *parts):
+    message = refusal(V1, "pretrained", cache_dir=tmp_path / "cache")
+    for part in (*parts, "--weights random", "--weights FILE"):
+        assert part in message
+    assert list((tmp_path / "cache" / "weights").iterdir()) == [], "something was left behind"
+
+
+def test_a_wrong_checksum_removes_the_file_and_says_so(server, published, tmp_path):
+    server.answers["/w"] = (200, len(published), published[:-1] + b"x")
+    check_refused(tmp_path, "was removed", "sha256")
+
+
+def test_a_download_that_breaks_off_is_removed(server, published, tmp_path):
+    server.answers["/w"] = (200, len(published), published[:5000])
+    check_refused(tmp_path, "was removed", f"broke off after 5000 of {len(published)} bytes")
+
+
+def test_a_download_without_length_is_judged_by_its_checksum(server, published, tmp_path):
+    server.answers["/w"] = (200, None, published[:5000])
+    check_refused(tmp_path, "sha256")
+    server.answers["/w"] = (200, None, published)
+    weights.resolve(V1, "pretrained", cache_dir=tmp_path / "cache")
+
+
+def test_a_missing_file_on_the_server_is_one_line(server, published, tmp_path):
+    server.answers["/w"] = (404, 0, b"")
+    check_refused(tmp_path, "the server answered 404")
+
+
+def test_offline_is_one_line_that_offers_the_other_choices(published, tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    entry = replace(pretrained.CHECKPOINTS["mobilenet_v1"][0], url=f"http://127.0.0.1:{port}/w")
+    monkeypatch.setattr(pretrained, "CHECKPOINTS", {"mobilenet_v1": (entry,)})
+    check_refused(tmp_path, f"cannot download http://127.0.0.1:{port}/w", "refused")
+
+
+def test_a_server_that_talks_nonsense_is_one_line(published, tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"hello\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/w"
+        entry = replace(pretrained.CHECKPOINTS["mobilenet_v1"][0], url=url)
+        monkeypatch.setattr(pretrained, "CHECKPOINTS", {"mobilenet_v1": (entry,)})
+        check_refused(tmp_path, "cannot download")
+        thread.join()
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(published, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    assert "MOBENCH_CACHE" in refusal(V1, "pretrained", cache_dir=tmp_path / "cache")
+
+
+def test_widths_and_tags_nobody_published_are_refused():
+    assert "at width 0.5" in refusal(zoo.get("mobilenet_v2", width=0.5), "pretrained")
+    message = refusal(zoo.get("mobilenet_v2"), "pretrained:V9")
+    assert "IMAGENET1K_V2 or IMAGENET1K_V1" in message
+
+
+def test_the_published_table_is_consistent():
+    """torchvision's file names carry the first 8 digits of the sha256; every layout is one we can read."""
+    assert set(pretrained.CHECKPOINTS) == set(zoo.names())
+    for name, choices in pretrained.CHECKPOINTS.items():
+        for entry in choices:
+            assert len(entry.sha256) == 64 and int(entry.sha256, 16)
+            assert entry.layout in {layout.library for layout in LAYOUTS[name]}
+            assert entry.url.startswith("https://") and Path(entry.file).suffix in checkpoint.SUFFIXES
+            if entry.layout == "torchvision":
+                assert f"-{entry.sha256[:8]}.pth" in entry.url
+                assert entry.preprocess.mean == IMAGENET_MEAN
+    assert [choices[0].top1 for choices in pretrained.CHECKPOINTS.values()] == [75.382, 72.154, 75.274, 67.668]
+    resize = [round(224 / choices[0].preprocess.crop) for choices in pretrained.CHECKPOINTS.values()]
+    assert resize == [256, 232, 232, 256]
+
+
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        ({"MOBENCH_CACHE": "/a", "XDG_CACHE_HOME": "/b"}, "/a"),
+        ({"XDG_CACHE_HOME": "/b"}, "/b/mobench"),
+        ({"XDG_CACHE_HOME": "relative", "HOME": "/h"}, "/h/.cache/mobench"),
+        ({"HOME": "/h"}, "/h/.cache/mobench"),
+    ],
+)
+def test_the_cache_folder_follows_the_environment(monkeypatch, environment, folder):
+    for name in ("MOBENCH_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert pretrained.cache_folder() == Path(folder)
