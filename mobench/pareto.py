@@ -1,15 +1,26 @@
-"""Pareto fronts: which points no other beats in accuracy and latency at once, and how sure that is. Pure functions."""
+"""Pareto fronts: which points no other beats in accuracy and latency at once, and how sure that is. Pure functions.
+
+`front` judges plain points; `pareto_points` makes them from campaigns and accuracies.
+"""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from mobench import zoo
+from mobench.errors import BadInputError
+from mobench.records import Accuracy, Run
+from mobench.stats import Summary, summarize
+
 AccuracyKind = Literal["measured", "published"]
+AccuracyChoice = Literal["measured", "published", "auto"]
 Axis = Literal["latency", "accuracy"]
+Contest = tuple[str, str, str]
+PUBLISHED_SET = "ImageNet validation set"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +67,7 @@ class Point:
         return " ".join(part for part in parts if part)
 
     @property
-    def contest(self) -> tuple[str, str, str]:
+    def contest(self) -> Contest:
         """What two points must share before one can dominate the other: machine, kind and set of the accuracy."""
         return (self.machine, self.accuracy_kind or "", self.accuracy_set)
 
@@ -73,18 +84,6 @@ class Standing:
     on_front: bool | None
     dominated_by: Point | None = None
     noise: tuple[Axis, ...] = ()
-
-    @property
-    def verdict(self) -> str:
-        """The standing in words."""
-        if self.dominated_by is None:
-            return {True: "front", False: "dominated", None: "no accuracy"}[self.on_front]
-        return f"dominated by {self.dominated_by.full_label}{noise_words(self.noise)}"
-
-
-def noise_words(noise: Sequence[Axis]) -> str:
-    """Return how sure a dominance is, as a clause to put behind it: empty when it is beyond the intervals."""
-    return f", within noise ({' and '.join(noise)})" if noise else ""
 
 
 def dominates(one: Point, other: Point) -> bool:
@@ -120,7 +119,7 @@ def front(points: Sequence[Point]) -> tuple[Standing, ...]:
     and latency stand together. The dominating point named is on the front: the fastest that dominates beyond the
     intervals, else the fastest that dominates.
     """
-    contests: dict[tuple[str, str, str], list[Point]] = {}
+    contests: dict[Contest, list[Point]] = {}
     for point in points:
         if point.accuracy is not None:
             contests.setdefault(point.contest, []).append(point)
@@ -170,3 +169,126 @@ def _standing(point: Point, members: Sequence[Point]) -> Standing:
     if first is None:
         return Standing(point=point, on_front=True)
     return Standing(point=point, on_front=False, dominated_by=first, noise=dominance_noise(first, point))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedCell:
+    """What a campaign says of one cell, and where and when it was timed."""
+
+    summary: Summary
+    machine: str
+    campaign: str
+
+
+def pareto_points(runs: Iterable[Run], accuracies: Iterable[Accuracy], choice: AccuracyChoice = "auto") -> list[Point]:
+    """Return a point for each timed cell of the campaigns, with the accuracy of the very file that was timed.
+
+    Of a cell that several campaigns timed on one machine, the newest timing counts. Cells without a timing give no
+    point. ``choice``: measured or published accuracies only, or measured where there is one and else published.
+    """
+    return points_of(timed_cells(runs), accuracies, choice)
+
+
+def timed_cells(runs: Iterable[Run]) -> list[TimedCell]:
+    """Return the newest summary of each cell of the campaigns, newest campaign first, failed ones included."""
+    cells: list[TimedCell] = []
+    seen: set[tuple[object, ...]] = set()
+    for run in sorted(runs, key=lambda run: (str(run.header.get("started", "")), str(run.path)), reverse=True):
+        machine = _machine(run)
+        campaign = str(run.header.get("campaign", run.path.stem))
+        keys = []
+        for summary in summarize(run):
+            key = (machine, summary.device, summary.sha256, summary.runtime, summary.threads)
+            if key not in seen:
+                cells.append(TimedCell(summary=summary, machine=machine, campaign=campaign))
+            if summary.p50_ms is not None:  # a cell that failed lets an older timing of it count
+                keys.append(key)
+        seen.update(keys)  # only now: one campaign may hold a file twice, and both are wanted
+    return cells
+
+
+def points_of(
+    cells: Sequence[TimedCell], accuracies: Iterable[Accuracy], choice: AccuracyChoice = "auto"
+) -> list[Point]:
+    """Return the points of the cells that have a timing; see `pareto_points`."""
+    timed = [cell for cell in cells if cell.summary.p50_ms is not None]
+    measured = _measured(timed, accuracies) if choice != "published" else {}
+    return [_point(cell, measured.get((cell.summary.sha256, cell.summary.runtime)), choice) for cell in timed]
+
+
+def _measured(cells: Sequence[TimedCell], accuracies: Iterable[Accuracy]) -> dict[tuple[str, str], Accuracy]:
+    """Choose one accuracy a (file, runtime): on the images that most cells share, so that most can be compared."""
+    wanted = {(cell.summary.sha256, cell.summary.runtime) for cell in cells}
+    sets: dict[tuple[str, int], dict[tuple[str, str], Accuracy]] = {}
+    for accuracy in accuracies:
+        key = (accuracy.sha256, accuracy.runtime)
+        if key in wanted:
+            sets.setdefault((accuracy.data, accuracy.n), {})[key] = accuracy  # the later of two is the newer
+    chosen: dict[tuple[str, str], Accuracy] = {}
+    for images in sorted(sets, key=lambda images: (len(sets[images]), images[1], images[0]), reverse=True):
+        chosen = sets[images] | chosen
+    return chosen
+
+
+def _point(cell: TimedCell, measured: Accuracy | None, choice: AccuracyChoice) -> Point:
+    summary = cell.summary
+    network = summary.network or {}
+    published = _published(summary) if choice != "measured" and measured is None else None
+    base = Point(
+        label=str(network.get("label", summary.name)),
+        name=str(network.get("name", summary.name)),
+        precision=summary.precision,
+        runtime=summary.runtime,
+        threads=summary.threads,
+        latency_ms=summary.p50_ms or math.nan,
+        latency_ci_ms=summary.p50_ci_ms,
+        doubts=tuple(doubt.name for doubt in summary.doubts),
+        accuracy=None,
+        artifact=summary.sha256,
+        file=summary.file,
+        machine=cell.machine,
+        campaign=cell.campaign,
+    )
+    if measured is not None:
+        images = f"{measured.data}, n = {measured.n}"
+        return replace(
+            base,
+            accuracy=measured.top1,
+            accuracy_ci=measured.top1_ci,
+            accuracy_kind="measured",
+            accuracy_source=images,
+            accuracy_set=images,
+        )
+    if published is not None:
+        top1, source = published
+        return replace(
+            base,
+            accuracy=top1,
+            accuracy_kind="published",
+            # The papers' figures are FP32's: what quantization costs is not in them.
+            accuracy_source=source if summary.precision == "fp32" else f"{source}, for FP32",
+            accuracy_set=PUBLISHED_SET,
+        )
+    return base
+
+
+def _published(summary: Summary) -> tuple[float, str] | None:
+    """Return the printed top-1 and its source for one of our own exports; a foreign file's name proves nothing."""
+    network = summary.network
+    if not network:
+        return None
+    try:
+        spec = zoo.get(str(network["name"]), width=network.get("width"), input_size=network.get("input_size"))
+    except (BadInputError, KeyError):  # exported by a mobench that knows other networks
+        return None
+    return None if spec.published_top1 is None else (spec.published_top1, spec.published_source)
+
+
+def _machine(run: Run) -> str:
+    """Name what latencies must share to be compared: processor, its count of cores, and the device on it."""
+    machine = run.header.get("machine", {})
+    cores = machine.get("cores")
+    parts = [str(machine.get("cpu") or "unknown machine"), f"{cores} cores" if cores else ""]
+    device = str(run.header.get("device", ""))
+    parts.append(device if device != "desktop-cpu" else "")
+    return ", ".join(part for part in parts if part)

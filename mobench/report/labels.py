@@ -9,14 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Directions in which a label may lie from its point, dearest last: right and above are read first.
-DIRECTIONS = tuple(
-    (dx, dy, 0.04 * rank)
-    for rank, (dx, dy) in enumerate(
-        [(0.0, 1.0), (1.0, 0.0), (0.0, -1.0), (-1.0, 0.0), (1.0, 1.0), (-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0)]
-        + [(0.5, 1.0), (-0.5, 1.0), (0.5, -1.0), (-0.5, -1.0)]
-    )
+# Directions in which a label may lie from its point, dearest last: above and right are read first.
+DIRECTIONS = (
+    *((0.0, 1.0), (1.0, 0.0), (0.0, -1.0), (-1.0, 0.0)),
+    *((1.0, 1.0), (-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0)),
+    *((0.5, 1.0), (-0.5, 1.0), (0.5, -1.0), (-0.5, -1.0)),
 )
+DIRECTION_COST = 0.04
 STEPS = tuple(0.15 + 0.25 * step for step in range(17))  # distances tried, in label heights
 LEADER_FROM = 1.2  # label heights from its point at which a label needs a line to it
 LINE_COST = 1.5  # lying on a line costs as much as being this many heights further away
@@ -91,33 +90,39 @@ def _best(
     own = {(round(x, 6), round(y, 6)) for x, y in label.anchors}
     strangers = np.array([c for c in centres if (round(c[0], 6), round(c[1], 6)) not in own]).reshape(-1, 2)
     candidates: list[tuple[float, float, float, float]] = []  # x0, y0, distance in heights, preference
-    sources: list[tuple[float, float]] = []
     for anchor in _spread(label.anchors):
         for step in STEPS:
             reach = marker_radius + step * label.height
-            for dx, dy, preference in DIRECTIONS:
+            for rank, (dx, dy) in enumerate(DIRECTIONS):
                 # diagonal places touch the marker's corner, so they need less reach a side
                 away = reach / math.sqrt(2) if abs(dx) == abs(dy) else reach
                 x = anchor[0] + dx * (label.width / 2 + (away if abs(dx) == 1 else 0)) - label.width / 2
                 y = anchor[1] + dy * (label.height / 2 + away) - label.height / 2
-                candidates.append((x, y, step, preference))
-                sources.append(anchor)
+                candidates.append((x, y, step, DIRECTION_COST * rank))
     table = np.array(candidates)
     boxes = np.column_stack([table[:, 0], table[:, 1], table[:, 0] + label.width, table[:, 1] + label.height])
-    inside = (boxes[:, 0] >= frame.x0) & (boxes[:, 1] >= frame.y0) & (boxes[:, 2] <= frame.x1) & (boxes[:, 3] <= frame.y1)
+    inside = (
+        (boxes[:, 0] >= frame.x0) & (boxes[:, 1] >= frame.y0) & (boxes[:, 2] <= frame.x1) & (boxes[:, 3] <= frame.y1)
+    )
     free = inside & (_hits(boxes, blocked) == 0)
     if not free.any():
         return None
     cost = table[:, 2] + table[:, 3] + LINE_COST * np.minimum(_hits(boxes, soft), 1)
     nearest = _nearest(boxes, strangers) / label.height
-    cost += STRANGER_COST * np.clip(1.5 - nearest + np.minimum(table[:, 2], 1.0), 0, None)
+    cost += STRANGER_COST * np.clip(1.0 - nearest + np.minimum(table[:, 2], 1.0), 0, None)
     cost[~free] = np.inf
     # Rounded, so that the last bit of a float does not choose; then the first of equals wins.
     index = int(np.argmin(np.round(cost, 6)))
     x0, y0, x1, y1 = (float(value) for value in boxes[index])
-    return Placement(
-        box=Box(x0=x0, y0=y0, x1=x1, y1=y1), anchor=sources[index], leader=bool(table[index, 2] >= LEADER_FROM)
-    )
+    box = Box(x0=x0, y0=y0, x1=x1, y1=y1)
+    # The place was found from one of the label's points and may be nearer to another.
+    anchor = min(label.anchors, key=lambda point: (_gap(box, point), point))
+    return Placement(box=box, anchor=anchor, leader=_gap(box, anchor) - marker_radius >= LEADER_FROM * label.height)
+
+
+def _gap(box: Box, point: tuple[float, float]) -> float:
+    x, y = point
+    return math.hypot(max(box.x0 - x, x - box.x1, 0.0), max(box.y0 - y, y - box.y1, 0.0))
 
 
 def _spread(anchors: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -15,6 +15,8 @@ from mobench.errors import BadInputError
 TableFormat = Literal["table", "md", "csv", "json"]
 TABLE_FORMATS: tuple[TableFormat, ...] = ("table", "md", "csv", "json")
 UNLIMITED = 10_000  # columns of a terminal that is none: a pipe or a file wraps nothing
+LONGEST_WORD = 30  # characters; a longer one, such as a file's name, is broken when the terminal is narrow
+NO_BREAK = "\u00a0"  # a space at which no line ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +25,7 @@ class Column:
 
     A column with ``ci`` shows the interval under that key behind its value. ``digits`` fixes the decimals; without
     it three significant figures are given, and more where the interval needs them. Columns without a title are for
-    machines: only CSV and JSON have them.
+    machines: only CSV and JSON have them. ``display_only`` ones say the same in other words, for people.
     """
 
     key: str
@@ -31,6 +33,7 @@ class Column:
     ci: str = ""
     digits: int | None = None
     align: Literal["left", "right"] = "left"
+    display_only: bool = False
 
 
 Row = Mapping[str, Any]
@@ -73,9 +76,11 @@ def interval(value: float | None, ci: Sequence[float] | None = None, digits: int
     """
     if value is None:
         return "-"
+    if not math.isfinite(value):
+        return str(value)
     if digits is None:
         digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 2
-        if ci and ci[0] < ci[1]:  # at least the interval's first figure must show
+        if ci and 0 < ci[1] - ci[0] < math.inf:  # at least the interval's first figure must show
             digits = max(digits, -math.floor(math.log10((ci[1] - ci[0]) / 2)))
     digits = min(digits, 9)
     text = f"{value:.{digits}f}"
@@ -83,8 +88,12 @@ def interval(value: float | None, ci: Sequence[float] | None = None, digits: int
 
 
 def _plain(columns: Sequence[Column], row: Row) -> dict[str, Any]:
-    keys = [key for column in columns for key in (column.key, column.ci) if key]
+    keys = [key for column in _data(columns) for key in (column.key, column.ci) if key]
     return {key: _json_value(row.get(key)) for key in keys}
+
+
+def _data(columns: Sequence[Column]) -> list[Column]:
+    return [column for column in columns if not column.display_only]
 
 
 def _json_value(value: Any) -> Any:
@@ -99,7 +108,7 @@ def _text(column: Column, row: Row) -> str:
     value = row.get(column.key)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if column.ci or (isinstance(value, float)):
+    if column.ci or isinstance(value, float):
         return interval(value, row.get(column.ci), column.digits)
     if isinstance(value, (tuple, list)):
         return " ".join(str(item) for item in value)
@@ -110,10 +119,10 @@ def _csv(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     """A value keeps its full precision; an interval becomes two columns, ``_low`` and ``_high``."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([name for column in columns for name in _csv_names(column)])
+    writer.writerow([name for column in _data(columns) for name in _csv_names(column)])
     for row in rows:
         cells: list[Any] = []
-        for column in columns:
+        for column in _data(columns):
             value = row.get(column.key)
             cells.append(" ".join(map(str, value)) if isinstance(value, (tuple, list)) else value)
             if column.ci:
@@ -147,7 +156,9 @@ def _md_escape(text: str) -> str:
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
 
 
-def _terminal(columns: Sequence[Column], rows: Sequence[Row], notes: Sequence[str], width: int | None, colour: bool) -> str:
+def _terminal(
+    columns: Sequence[Column], rows: Sequence[Row], notes: Sequence[str], width: int | None, colour: bool
+) -> str:
     # rich takes a tenth of a second to import, and only this format needs it
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -155,16 +166,23 @@ def _terminal(columns: Sequence[Column], rows: Sequence[Row], notes: Sequence[st
     from rich.text import Text
 
     shown = [column for column in columns if column.title]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for column in shown:
-        # a number torn over two lines cannot be read; words can
-        table.add_column(column.title, justify=column.align, no_wrap=column.align == "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_text(column, row)) for column in shown), style=row.get("style"))
+    # A figure torn over two lines cannot be read, so its spaces do not break; words may.
+    cells = [
+        [_text(c, row).replace(" ", NO_BREAK) if c.align == "right" else _text(c, row) for c in shown] for row in rows
+    ]
+    texts = [[column.title, *(row[i] for row in cells)] for i, column in enumerate(shown)]
+    gap = 1 if width and sum(_widths(texts, width - 2 * len(shown))) > width - 2 * len(shown) else 2
+    widths = _widths(texts, (width or UNLIMITED) - gap * len(shown))
+    table = Table(box=SIMPLE_HEAD, show_edge=False, header_style="bold", padding=(0, gap - 1, 0, 0))
+    for column, column_width in zip(shown, widths, strict=True):
+        table.add_column(column.title, justify=column.align, width=column_width, overflow="fold")
+    for row, texts_of_row in zip(rows, cells, strict=True):
+        table.add_row(*map(Text, texts_of_row), style=row.get("style"))
     out = io.StringIO()
     console = Console(
         file=out,
-        width=width or UNLIMITED,
+        # Where not even the narrowest table fits, the terminal may wrap its lines: nothing is cut off.
+        width=max(width or UNLIMITED, sum(widths) + gap * len(shown)),
         force_terminal=colour,
         color_system="standard" if colour else None,
         highlight=False,
@@ -173,4 +191,22 @@ def _terminal(columns: Sequence[Column], rows: Sequence[Row], notes: Sequence[st
     console.print(table)
     for note in notes:
         console.print(Text(note), style="dim")
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return "\n".join(line.rstrip() for line in out.getvalue().replace(NO_BREAK, " ").splitlines()) + "\n"
+
+
+def _widths(texts: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Return a width a column: what its longest text needs, less where ``room`` is short, but no word is broken."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in texts]
+    least = [
+        min(width, max(min(cell_len(word), LONGEST_WORD) if NO_BREAK not in word else cell_len(word) for word in words))
+        for width, column in zip(widths, texts, strict=True)
+        if (words := [word for text in column for word in text.split(" ")])
+    ]
+    while sum(widths) > room:
+        slack, index = max((width - low, i) for i, (width, low) in enumerate(zip(widths, least, strict=True)))
+        if slack == 0:
+            break
+        widths[index] -= 1
+    return widths

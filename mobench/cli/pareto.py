@@ -1,0 +1,130 @@
+"""`mobench pareto`: accuracy against latency as a table and a plot."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from mobench import store
+from mobench.errors import BadInputError
+from mobench.pareto import AccuracyChoice, TimedCell, points_of, timed_cells
+from mobench.records import Accuracy, Run
+from mobench.report import front
+from mobench.report.style import COLUMN_IN, PAGE_IN, PLOT_SUFFIXES
+from mobench.report.tables import TABLE_FORMATS, TableFormat
+
+DEFAULT = Path("results")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """The campaigns and accuracies to judge by, and what a user should know of how they were found."""
+
+    runs: tuple[Run, ...]
+    accuracies: tuple[Accuracy, ...]
+    warnings: tuple[str, ...]
+
+
+def load(results: Sequence[Path]) -> Evidence:
+    """Read the campaigns: each file named, and of each folder the newest that timed something, with all accuracies.
+
+    A journal that cannot be read is left out with a warning. Raises BadInputError when nothing timed is left.
+    """
+    paths = list(results) or [DEFAULT]
+    if not results and not DEFAULT.is_dir():
+        raise BadInputError("no results", "there is no folder results here", "make some with `mobench run`")
+    runs: dict[Path, Run] = {}
+    accuracies: list[Accuracy] = []
+    warnings: list[str] = []
+    read: dict[Path, Run | None] = {}
+    for path in paths:
+        timed: list[Run] = []
+        for journal in store.find([path]):
+            place = journal.resolve()
+            if place not in read:
+                try:
+                    run = read[place] = store.read(journal)
+                    accuracies += run.accuracies
+                except BadInputError as error:
+                    read[place] = None
+                    warnings.append(f"left out: {error}")
+            known = read[place]
+            if known is not None and known.blocks:
+                timed.append(known)
+        timed.sort(key=lambda run: (str(run.header.get("started", "")), run.path.name))
+        for run in timed[-1:]:
+            runs[run.path.resolve()] = run
+        if path.is_dir() and len(timed) > 1:
+            warnings.append(
+                f"{path} holds {len(timed)} campaigns: this is the newest, {timed[-1].path}; name others to add"
+            )
+    if not runs:
+        mend = "time some models with `mobench run`"
+        raise BadInputError(f"nothing timed in {', '.join(map(str, paths))}", "; ".join(warnings), mend)
+    if len(runs) > 1:
+        warnings.append(
+            f"the {len(runs)} campaigns were not interleaved: the machine may have changed between them;"
+            " to compare models closely, time them in one `mobench run`"
+        )
+    warnings += [f"{run.path} was cut off: what it measured is used" for run in runs.values() if run.end is None]
+    return Evidence(runs=tuple(runs.values()), accuracies=tuple(accuracies), warnings=tuple(warnings))
+
+
+def _untimed(cells: Sequence[TimedCell]) -> list[str]:
+    return [
+        f"{cell.summary.cell} has no timing: {cell.summary.failure or 'the campaign ended before its first block'}"
+        for cell in cells
+        if cell.summary.p50_ms is None
+    ]
+
+
+@click.command()
+@click.argument("results", nargs=-1, type=click.Path(path_type=Path), metavar="[RESULTS]...")
+@click.option("--format", "fmt", type=click.Choice(TABLE_FORMATS), default="table", show_default=True)
+@click.option("--json", "json_out", is_flag=True, help="The same as --format json.")
+@click.option("--plot", "plots", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+              help="Also draw it: .svg, .png or .pdf. Repeatable.")  # fmt: skip
+@click.option("--width", "width_in", type=click.FloatRange(2.5, 20), default=PAGE_IN, show_default=True,
+              metavar="INCHES", help=f"The plot's width in print; a paper's column is {COLUMN_IN}.")  # fmt: skip
+@click.option("--accuracy", type=click.Choice(get_args(AccuracyChoice)), default="auto", show_default=True,
+              help="auto: measured where there is one, else published.")  # fmt: skip
+def command(
+    results: tuple[Path, ...],
+    fmt: TableFormat,
+    json_out: bool,
+    plots: tuple[Path, ...],
+    width_in: float,
+    accuracy: AccuracyChoice,
+) -> None:
+    """Accuracy against p50 latency: the Pareto front, and what dominates each other model.
+
+    RESULTS are journals that `mobench run` and `mobench eval` wrote, or folders of them: of a folder, the newest
+    campaign and every accuracy in it. Without any, the folder results. Accuracies belong to the very file that was
+    timed, by its hash; published ones stand in where none was measured, and are labelled so.
+    """
+    for plot in plots:
+        if plot.suffix.lower() not in PLOT_SUFFIXES:
+            raise BadInputError(f"cannot draw {plot}", "its suffix names no format", f"use {' '.join(PLOT_SUFFIXES)}")
+    evidence = load(results)
+    cells = timed_cells(evidence.runs)
+    points = points_of(cells, evidence.accuracies, accuracy)
+    for warning in (*evidence.warnings, *_untimed(cells)):
+        click.echo(f"note: {warning}", err=True)
+    terminal = sys.stdout.isatty()
+    text = front.show(
+        points,
+        "json" if json_out else fmt,
+        width=shutil.get_terminal_size().columns if terminal else None,
+        colour=terminal and "NO_COLOR" not in os.environ,
+    )
+    click.echo(text, nl=False)
+    for plot in plots:
+        front.write(points, plot, width_in=width_in)
+        click.echo(f"plot: {plot}", err=True)
