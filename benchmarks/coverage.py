@@ -65,7 +65,7 @@ def campaign(
     until: float,
     cpu: bool,
 ) -> tuple[float, tuple[float, float]]:
-    """Return ratio and interval of a campaign that ends when the interval is narrow enough, or after ``most`` starts."""
+    """Return ratio and interval of a campaign that ends once its interval is narrow, or after ``most`` starts."""
     one: list[Block] = []
     two: list[Block] = []
     found = (math.nan, (math.nan, math.nan))

@@ -1,0 +1,82 @@
+"""`mobench quickstart`: the whole road on this machine, from the papers' tables to a Pareto plot, without a network."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from mobench import artifacts, plan, store
+from mobench.cli.export import export_networks
+from mobench.cli.run import Progress, as_table, run_cells
+from mobench.measure import Settings
+from mobench.pareto import points_of, timed_cells
+from mobench.records import RUNTIME_FORMATS, Target
+from mobench.report import front
+from mobench.stats import summarize
+from runners import desktop, device_state
+
+NETWORKS = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")
+PRECISIONS = ("fp32", "int8")
+# Random weights have no accuracy to keep: these images only have to make the activations lifelike.
+CALIBRATION_COUNT = 16
+
+
+@click.command()
+@click.option("--budget", "budget_s", type=click.FloatRange(1), default=60.0, show_default=True, metavar="SECONDS",
+              help="How long to measure.")  # fmt: skip
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("quickstart"), show_default=True)
+def command(budget_s: float, out: Path) -> int:
+    """Export MobileNetV1, V2, V3-Large and V3-Small in FP32 and INT8, time them in both runtimes, draw the front.
+
+    The weights are random, with a fixed seed, so that nothing is downloaded: latency is real, accuracy is the
+    published one.
+    """
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        click.echo(f"[{time.monotonic() - began:4.0f} s] {text}", err=True)
+
+    say("random weights (seed 0): latency is real, accuracy is the published one (FP32)")
+    outcomes = export_networks(
+        NETWORKS,
+        precisions=PRECISIONS,
+        weights="random:0",
+        calibration_count=CALIBRATION_COUNT,
+        out=out / "artifacts",
+        say=lambda outcome: say(
+            f"{outcome.status} {outcome.path.name}" + (f": {outcome.error}" if outcome.error else "")
+        ),
+    )
+    failed = [outcome for outcome in outcomes if outcome.error]
+    files = [artifacts.read(outcome.path) for outcome in outcomes if not outcome.error]
+    cores = desktop.choose_cores(1)
+    cells = plan.make_cells(files, [Target(runtime=runtime, cores=cores) for runtime in RUNTIME_FORMATS])
+    say(f"timing {len(cells)} cells, one thread, {budget_s:g} s")
+    bar = Progress(show=True)
+    journal = store.new_path(out / "results", "desktop-cpu", device_state.machine())
+    try:
+        run = run_cells(
+            cells,
+            baseline="mobilenet_v2-fp32.tflite",
+            settings=Settings(budget_s=budget_s),
+            journal=journal,
+            progress=bar,
+        )
+    finally:
+        bar.close()
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
+    click.echo(as_table(run, summarize(run), width=width, colour=terminal))
+    points = points_of(timed_cells([run]), run.accuracies, "auto")
+    click.echo(front.show(points, "table", width=width, colour=terminal))
+    for suffix in ("svg", "png"):
+        front.write(points, out / f"pareto.{suffix}")
+    click.echo(f"plots:     {out / 'pareto.svg'}  {out / 'pareto.png'}")
+    click.echo(f"results:   {run.path}")
+    click.echo(f"artifacts: {out / 'artifacts'}")
+    say("done")
+    return int(bool(failed or run.failures))
