@@ -211,6 +211,19 @@ def test_measured_and_published_have_a_front_each_and_say_so() -> None:
     lines = [line for line in figure.axes[0].lines if line.get_gid() == "front"]
     assert len({line.get_linestyle() for line in lines}) == 2
     assert {"front, measured", "front, published"} <= {text.get_text() for text in figure.legends[0].get_texts()}
+    assert len(boxes_of(figure, "label")) == 8
+
+
+@pytest.mark.parametrize("width_in", [COLUMN_IN, PAGE_IN])
+def test_a_long_legend_stays_inside_the_figure(width_in: float) -> None:
+    import dataclasses
+
+    others = [dataclasses.replace(p, machine="A processor of quite another make @ 2.7 GHz, 64 cores") for p in demo()]
+    figure = pareto_figure([*demo("measured"), *demo(), *others], width_in=width_in)
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0
+    assert legend.x1 <= figure.bbox.x1
+    assert not legend.overlaps(figure.axes[0].get_window_extent())
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
@@ -362,7 +375,7 @@ def test_points_without_accuracy_come_last_and_unnumbered_verdicts_say_why() -> 
 
 def test_the_caption_tells_measured_from_published_and_the_machine() -> None:
     assert front.caption(demo()) == (
-        "Top-1 as published for ImageNet; int8 drawn at its network's FP32 figure. Bars: 95 % intervals. 1 thread."
+        "Top-1 as published for ImageNet; int8 drawn at its network's FP32 figure. Bars: 95\u00a0% intervals. 1 thread."
         " Some CPU, 2 cores; campaign 20260712T141503Z-desktop."
     )
     assert front.caption(demo("measured")).startswith("Top-1 measured on photos, n = 500. Bars")

@@ -107,7 +107,7 @@ def caption(points: Sequence[Point]) -> str:
         borrowed = f"; {' and '.join(others)} drawn at its network's FP32 figure" if others else ""
         sentences.append(f"Top-1 as published for ImageNet{borrowed}.")
     threads = sorted({point.threads for point in drawn})
-    sentences.append(f"Bars: 95 % intervals. {_counted(threads)}.")
+    sentences.append(f"Bars: 95\u00a0% intervals. {_counted(threads)}.")
     machines = _distinct(point.machine for point in drawn)
     campaigns = _distinct(point.campaign for point in drawn)
     where = "; ".join([*machines, f"campaign{'s' if len(campaigns) > 1 else ''} {', '.join(campaigns)}"])

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,7 +23,6 @@ from mobench.report.style import (
     PAGE_IN,
     PLOT_SUFFIXES,
     RUNTIME_NAMES,
-    SMALL_IN,
     STEP,
     font_size,
     marker,
@@ -44,6 +44,7 @@ Ends = tuple[tuple[float, float], tuple[float, float]]
 
 MARKER_SIZE = 0.62  # of the type's
 LOG_FROM = 5.0  # slowest over fastest from which the latency axis is logarithmic
+MAX_FRONT_CHARS = 60  # in the legend, which the narrowest plot must hold
 MAX_LABELS = 24  # networks that are named; those on a front come first
 
 
@@ -173,7 +174,7 @@ def _front_name(contest: Contest, all_contests: Sequence[Contest]) -> str:
         parts.append(f"on {images}")
     if len({other[0] for other in all_contests}) > 1:
         parts.append(f"on {machine}")
-    return " ".join(parts)
+    return shorten(" ".join(parts), MAX_FRONT_CHARS, placeholder="…")
 
 
 def _draw_points(
@@ -226,18 +227,22 @@ def _legend(
         for runtime, precision in kinds
     ]  # fmt: skip
     handles += [Line2D([], [], color=STEP, linewidth=0.18 * size, linestyle=line, label=name) for name, line in fronts]
-    figure.legend(
-        handles=handles,
-        loc="outside upper left",
-        ncols=min(len(handles), 3 if width_in < SMALL_IN else 5),
-        frameon=False,
-        handletextpad=0.4,
-        columnspacing=1.2,
-        borderaxespad=0.2,
-        title=title or None,  # here, because a figure's own title would lie on a legend outside the axes
-        alignment="left",
-        title_fontproperties={"weight": "bold", "size": base + 1},
-    )
+    for columns in range(len(handles), 0, -1):
+        legend = figure.legend(
+            handles=handles,
+            loc="outside upper left",
+            ncols=columns,
+            frameon=False,
+            handletextpad=0.4,
+            columnspacing=1.2,
+            borderaxespad=0.2,
+            title=title or None,  # here, because a figure's own title would lie on a legend outside the axes
+            alignment="left",
+            title_fontproperties={"weight": "bold", "size": base + 1},
+        )
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
 
 
 def _caption(figure: Figure, caption: str, base: float) -> None:
@@ -246,7 +251,7 @@ def _caption(figure: Figure, caption: str, base: float) -> None:
     text = figure.supxlabel(caption, x=0.01, ha="left", fontsize=size, color="#555555")
     limit = 0.98 * figure.bbox.width
     lines = [""]
-    for word in caption.split():
+    for word in caption.split(" "):  # not at a no-break space
         text.set_text(f"{lines[-1]} {word}".strip())
         if lines[-1] and text.get_window_extent().width > limit:
             lines.append(word)
@@ -258,17 +263,17 @@ def _caption(figure: Figure, caption: str, base: float) -> None:
 def _label(
     figure: Figure, axes: Axes, points: Sequence[Point], colours: Mapping[str, str], size: float, base: float
 ) -> None:
-    """Name each network once, in its colour, beside one of its points, where it covers nothing."""
-    groups: dict[tuple[str, str], list[Point]] = {}
+    """Name each network once a front, in its colour, beside one of its points, where it covers nothing."""
+    groups: dict[tuple[str, str, Contest], list[Point]] = {}
     for point in points:
-        groups.setdefault((point.label, point.name), []).append(point)
-    leading = {(point.label, point.name) for point in front_points(points)}
+        groups.setdefault((point.label, point.name, point.contest), []).append(point)
+    leading = {(point.label, point.name, point.contest) for point in front_points(points)}
     # Networks on a front choose their places first; the most accurate of them before the others.
     names = sorted(groups, key=lambda group: (group not in leading, -(groups[group][0].accuracy or 0.0), group))
     names = names[:MAX_LABELS]
     texts = [
         axes.text(
-            0, 0, shown(*name), color=readable(colours[name[1]]), fontsize=base, ha="left", va="bottom",
+            0, 0, shown(name[0], name[1]), color=readable(colours[name[1]]), fontsize=base, ha="left", va="bottom",
             transform=axes.transAxes, parse_math=False, zorder=4, gid="label",
         )
         for name in names
