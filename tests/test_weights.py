@@ -432,6 +432,7 @@ def test_a_published_checkpoint_is_downloaded_once(server, published, tmp_path):
     assert resolved.path.read_bytes() == published
     assert [path.name for path in resolved.path.parent.iterdir()] == [resolved.path.name], "no temporary file stays"
     assert resolved.origin["sha256"] == hashlib.sha256(published).hexdigest()
+    assert resolved.origin["published_top1"] == 75.382
     assert resolved.origin["kind"] == "pretrained" and resolved.origin["source"].endswith("/w")
     assert resolved.preprocess.mean == (0.5, 0.5, 0.5)
     resolved.build()

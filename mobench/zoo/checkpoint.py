@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from mobench.errors import BadInputError
+from mobench.errors import BadInputError, MissingExtraError
 
 if TYPE_CHECKING:
     import torch
@@ -48,9 +48,11 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     import torch
 
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
+        try:
+            from safetensors import SafetensorError
+            from safetensors.torch import load_file
+        except ImportError as error:
+            raise MissingExtraError("safetensors", "export") from error
         try:
             return dict(load_file(path))
         except SafetensorError as error:

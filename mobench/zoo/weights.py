@@ -38,7 +38,8 @@ class ResolvedWeights:
     """What weights there will be: the spec with the file's metadata applied, its pre-processing, and the origin.
 
     ``origin`` is JSON-able: ``kind`` (pretrained, random, file), ``source`` (URL, `random:SEED` or file name),
-    ``sha256`` of the file, ``seed``, ``layout``; what does not apply is None. Equal origins mean equal weights.
+    ``sha256`` of the file, ``seed``, ``layout``; what does not apply is None. A pretrained one also has the checkpoint's own
+    ``published_top1`` (percent), which is not the paper's. Equal origins mean equal weights.
     """
 
     spec: ModelSpec
@@ -84,7 +85,10 @@ def resolve(
         return ResolvedWeights(
             spec=spec,
             preprocess=replace(found.preprocess, size=spec.input_size),
-            origin=_origin("pretrained", source=found.url, sha256=found.sha256, layout=layout.library),
+            origin={
+                **_origin("pretrained", source=found.url, sha256=found.sha256, layout=layout.library),
+                "published_top1": found.top1,
+            },
             path=path,
             layout=layout,
         )
