@@ -1,0 +1,178 @@
+"""What one export is: its request, the key of everything that determines its file, its name and its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mobench import artifacts
+from mobench.errors import MissingExtraError, MobenchError
+from mobench.records import Format, Preprocess
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SCHEMA = 1
+# Raise it whenever the same request would now give another file: every artifact is then exported anew.
+REVISION = 1
+VERIFIED_IMAGES = 32
+# Enough for the batch-norm statistics of random weights: one batch, so that no average over batches depends on its cut.
+STATISTICS_IMAGES = 32
+
+# Distributions that shape a file, and so belong to its key: by format, and more for what is not FP32.
+_VERSIONS: Mapping[Format, tuple[str, ...]] = {
+    "onnx": ("torch", "onnx", "onnxscript", "onnx-ir"),
+    "tflite": ("torch", "litert-torch", "litert-converter"),
+}
+_INT8_VERSIONS: Mapping[Format, tuple[str, ...]] = {
+    "onnx": ("onnxruntime", "numpy"),
+    "tflite": ("ai-edge-quantizer", "ai-edge-litert", "numpy"),
+}
+_FP16_VERSIONS: Mapping[Format, tuple[str, ...]] = {"onnx": (), "tflite": ("ai-edge-quantizer",)}
+
+
+class Weights(Protocol):
+    """A network's weights and how its photographs are prepared; `mobench.zoo.weights.ResolvedWeights` is one."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How a photograph becomes the input."""
+        ...
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """What the weights are, JSON-able; equal origins mean equal weights."""
+        ...
+
+    def build(self, images: npt.NDArray[np.float32] | None) -> nn.Module:
+        """Return the module, in eval mode; random weights take their statistics from the images (NCHW)."""
+        ...
+
+
+class Images(Protocol):
+    """A named, hashed set of calibration images; `mobench.data.Calibration` is one."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the images."""
+        ...
+
+    def images(self, p: Preprocess) -> npt.NDArray[np.float32]:
+        """Return them pre-processed: [N, S, S, 3] float32."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a manifest says of the set."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One network in one format, in one or more precisions that share a float conversion.
+
+    ``network`` is the manifest's description: name, label, family, width, input_size, padding, bn_eps, params, macs.
+    Everything in it must be picklable: it travels to a worker process.
+    """
+
+    network: Mapping[str, Any]
+    weights: Weights
+    calibration: Images
+    format: Format
+    precisions: tuple[str, ...]
+    folder: Path
+
+    def path(self, precision: str) -> Path:
+        """Return where the file of a precision goes."""
+        return self.folder / f"{self.network['label']}-{precision}.{self.format}"
+
+    def uses_calibration(self, precision: str) -> bool:
+        """Return whether the calibration images shape the file, and not only its verification."""
+        return precision == "int8" or self.weights.origin.get("kind") == "random"
+
+    def versions(self, precision: str) -> dict[str, str]:
+        """Return the versions of all distributions that make the file; nothing is imported.
+
+        Raises:
+            MissingExtraError: one is not installed.
+        """
+        more = {"int8": _INT8_VERSIONS, "fp16": _FP16_VERSIONS}.get(precision, {})
+        names = (*_VERSIONS[self.format], *more.get(self.format, ()))
+        found = {}
+        for name in names:
+            try:
+                found[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                raise MissingExtraError(name, "export") from None
+        return found
+
+    def key(self, precision: str) -> str:
+        """Return the hash of everything that determines the file."""
+        network = {key: self.network[key] for key in ("name", "width", "input_size", "padding", "bn_eps")}
+        parts = {
+            "revision": REVISION,
+            "format": self.format,
+            "precision": precision,
+            "network": network,
+            "weights": dict(self.weights.origin),
+            "preprocess": asdict(self.weights.preprocess),
+            "calibration": self.calibration.sha256 if self.uses_calibration(precision) else None,
+            "versions": self.versions(precision),
+        }
+        return _digest(parts)
+
+    def module_key(self) -> str:
+        """Return the hash of what determines the torch module: exports in both formats may share one."""
+        return _digest([dict(self.network), dict(self.weights.origin), self.calibration.sha256])
+
+    def images_key(self) -> str:
+        """Return the hash of what determines the pre-processed images."""
+        return _digest([asdict(self.weights.preprocess), self.calibration.sha256])
+
+    def unchanged(self, precision: str) -> dict[str, Any] | None:
+        """Return the manifest of the file that is there already, when it is whole and what this request would make."""
+        path = self.path(precision)
+        if not path.is_file():
+            return None
+        try:
+            manifest = dict(artifacts.read(path).manifest)
+        except MobenchError:
+            return None  # damaged, or not ours: it is exported again
+        return manifest if manifest.get("key") == self.key(precision) else None
+
+    def manifest(self, precision: str, path: Path, verification: Mapping[str, Any], created: str) -> dict[str, Any]:
+        """Return the manifest of the verified file that now lies at ``path``."""
+        size = self.weights.preprocess.size
+        channels_last = self.format == "tflite"
+        return {
+            "schema": SCHEMA,
+            "file": self.path(precision).name,
+            "sha256": artifacts.sha256(path),
+            "size_bytes": path.stat().st_size,
+            "format": self.format,
+            "precision": precision,
+            "network": dict(self.network),
+            "weights": dict(self.weights.origin),
+            "calibration": self.calibration.describe() if self.uses_calibration(precision) else None,
+            "preprocess": asdict(self.weights.preprocess),
+            "input": {
+                "layout": "NHWC" if channels_last else "NCHW",
+                "dtype": "float32",
+                "shape": [1, size, size, 3] if channels_last else [1, 3, size, size],
+            },
+            "versions": self.versions(precision),
+            "verification": {**verification, "images": self.calibration.describe()["name"]},
+            "key": self.key(precision),
+            "created": created,
+        }
+
+
+def _digest(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,110 @@
+"""The check of an exported file against torch: how far its logits are off, and how far they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobench.errors import ExportError
+
+Float32 = npt.NDArray[np.float32]
+# Decibels are given up to here: beyond it the error is float32's own rounding, and an equal output has none at all.
+_SNR_LIMIT_DB = 150.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """What an export may differ from torch: every bound has to hold, None is no bound.
+
+    ``max_rel_error`` is the largest error over the largest absolute logit; ``snr_db`` the signal-to-noise ratio of all
+    logits, each image's mean removed; ``correlation`` the lowest over the images of the correlation of its logits with
+    torch's.
+    """
+
+    max_rel_error: float | None = None
+    min_snr_db: float | None = None
+    min_correlation: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """How an exported file's logits differ from torch's on ``n`` images. ``top1_agreement`` is in percent."""
+
+    n: int
+    max_abs_error: float
+    mean_abs_error: float
+    max_rel_error: float
+    snr_db: float
+    correlation: float
+    top1_agreement: float
+
+
+TOLERANCES: Mapping[str, Tolerance] = {
+    "fp32": Tolerance(max_rel_error=1e-3),
+    "fp16": Tolerance(max_rel_error=0.1, min_snr_db=20.0),
+    "int8": Tolerance(min_snr_db=0.0),
+}
+
+
+def compare(reference: Float32, logits: npt.NDArray[Any]) -> Comparison:
+    """Compare logits with torch's: both [N, classes].
+
+    Raises:
+        ExportError: the shapes differ, or a logit is not finite.
+    """
+    if logits.shape != reference.shape:
+        raise ExportError(
+            f"outputs of shape {logits.shape}", f"torch's is {reference.shape}", "this is a bug: report it"
+        )
+    if not np.isfinite(logits).all():
+        raise ExportError("outputs that are not finite", "a range overflowed", "try other calibration images")
+    ours, theirs = reference.astype(np.float64), logits.astype(np.float64)
+    error = np.abs(theirs - ours)
+    # Centred for each image: softmax and the ranking ignore what is added to all logits alike.
+    signal = ours - ours.mean(axis=1, keepdims=True)
+    got = theirs - theirs.mean(axis=1, keepdims=True)
+    noise = float(((got - signal) ** 2).sum())
+    power = float((signal**2).sum())
+    snr = 10 * np.log10(power / noise) if noise > 0 and power > 0 else _SNR_LIMIT_DB
+    norms = np.sqrt((signal**2).sum(axis=1) * (got**2).sum(axis=1))
+    correlation = np.divide((signal * got).sum(axis=1), norms, out=np.zeros_like(norms), where=norms > 0)
+    return Comparison(
+        n=len(reference),
+        max_abs_error=float(error.max()),
+        mean_abs_error=float(error.mean()),
+        max_rel_error=float(error.max() / max(float(np.abs(ours).max()), np.finfo(np.float32).tiny)),
+        snr_db=float(np.clip(snr, -_SNR_LIMIT_DB, _SNR_LIMIT_DB)),
+        correlation=float(correlation.min()),
+        top1_agreement=float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean() * 100),
+    )
+
+
+def check(comparison: Comparison, tolerance: Tolerance, what: str) -> None:
+    """Raise an ExportError that names ``what``, the figure and the bound when a bound does not hold."""
+    broken = []
+    if tolerance.max_rel_error is not None and comparison.max_rel_error > tolerance.max_rel_error:
+        broken.append(
+            f"largest error {comparison.max_rel_error:.2g} of the largest logit (at most {tolerance.max_rel_error:g})"
+        )
+    if tolerance.min_snr_db is not None and comparison.snr_db < tolerance.min_snr_db:
+        broken.append(f"signal-to-noise {comparison.snr_db:.1f} dB (at least {tolerance.min_snr_db:g})")
+    if tolerance.min_correlation is not None and comparison.correlation < tolerance.min_correlation:
+        broken.append(f"correlation {comparison.correlation:.2f} (at least {tolerance.min_correlation:g})")
+    if broken:
+        raise ExportError(
+            f"{what} is too far from torch",
+            "; ".join(broken),
+            "no file was kept; try other calibration images or another precision",
+        )
+
+
+def manifest_entry(comparison: Comparison, tolerance: Tolerance) -> dict[str, Any]:
+    """Return what a manifest says of the check, figures to six digits."""
+    figures = {
+        key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in asdict(comparison).items()
+    }
+    return {"reference": "torch fp32", **figures, "tolerance": asdict(tolerance)}

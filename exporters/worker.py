@@ -1,0 +1,200 @@
+"""The child process that converts: takes pickled requests on stdin, answers with pickled messages until stdin closes.
+
+Its libraries print where they like: descriptor 1 is pointed at stderr, which the parent keeps as the log. The parent
+starts it by importing `main`, not with `-m`: what is pickled must not be called `__main__`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from exporters.recipe import STATISTICS_IMAGES, VERIFIED_IMAGES, Request
+from mobench.errors import BadInputError, ExportError, MissingExtraError, MobenchError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CONVERTERS = {"onnx": "exporters.to_onnx", "tflite": "exporters.to_tflite"}
+QUANTIZERS = {"onnx": "exporters.quantize_onnx", "tflite": "exporters.quantize_tflite"}
+_KEPT = 4  # modules and image sets kept for the next request: a network's other format, or other networks' images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """torch's logits [N, classes] for the images [N, S, S, 3] that the files are verified on."""
+
+    images: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converted:
+    """A file that was written under a temporary name, not yet verified."""
+
+    precision: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A precision that could not be converted, with the traceback for whoever looks for the cause."""
+
+    precision: str
+    error: MobenchError
+    trace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The request is finished; the next may come."""
+
+
+Message = Reference | Converted | Failed | Done
+
+
+class _Kept:
+    """The few values made last, by key."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+
+    def get(self, key: str, make: Callable[[], Any]) -> Any:
+        if key not in self._values:
+            while len(self._values) >= _KEPT:
+                del self._values[next(iter(self._values))]
+            self._values[key] = make()
+        return self._values[key]
+
+
+def temporary_path(path: Path, pid: int) -> Path:
+    """Return the hidden name, in the same folder and with the same suffix, under which ``path`` is written first."""
+    return path.with_name(f".{path.stem}.{pid}{path.suffix}")
+
+
+def convert(request: Request, send: Callable[[Message], None], images: _Kept, modules: _Kept) -> None:
+    """Convert a network to all precisions asked for, one float conversion for all; failures are sent, not raised."""
+    left = list(request.precisions)
+    try:
+        calibration: npt.NDArray[np.float32] = images.get(
+            request.images_key(), lambda: request.calibration.images(request.weights.preprocess)
+        )
+        module, reference = modules.get(request.module_key(), lambda: _module(request, calibration))
+        send(reference)
+        model: bytes = importlib.import_module(CONVERTERS[request.format]).convert(
+            module, request.weights.preprocess.size
+        )
+        for precision in request.precisions:
+            try:
+                path = request.path(precision)
+                written = _write(
+                    temporary_path(path, os.getpid()), _in_precision(model, request.format, precision, calibration)
+                )
+            except Exception as error:
+                send(_failed(request, precision, error))
+            else:
+                try:
+                    send(Converted(precision=precision, path=written))
+                except BrokenPipeError:  # the parent is gone: nobody will take the file over
+                    written.unlink(missing_ok=True)
+                    raise
+            left.remove(precision)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # whatever the converters raise: a network that cannot be exported, not a sweep's end
+        for precision in left:
+            send(_failed(request, precision, error))
+    send(Done())
+
+
+def _module(request: Request, images: npt.NDArray[np.float32]) -> tuple[nn.Module, Reference]:
+    """Return the network with its batch norm folded, and the logits of the unfolded one."""
+    import torch
+
+    from exporters.fold import fold_batch_norm
+
+    def channels_first(some: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return np.ascontiguousarray(some.transpose(0, 3, 1, 2))
+
+    module = request.weights.build(channels_first(images[:STATISTICS_IMAGES]))
+    verified = images[:VERIFIED_IMAGES]
+    with torch.inference_mode():
+        logits = [module(torch.from_numpy(channels_first(batch))) for batch in np.array_split(verified, len(verified))]
+    folded = fold_batch_norm(module).requires_grad_(False)
+    return folded, Reference(images=verified, logits=torch.cat(logits).numpy())
+
+
+def _in_precision(model: bytes, file_format: str, precision: str, images: npt.NDArray[np.float32]) -> bytes:
+    if precision == "fp32":
+        return model
+    quantizer = importlib.import_module(QUANTIZERS[file_format])
+    content: bytes = quantizer.to_int8(model, images) if precision == "int8" else quantizer.to_fp16(model)
+    return content
+
+
+def _write(path: Path, content: bytes) -> Path:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        mend = "free some space, or name another folder with -o"
+        raise ExportError(f"cannot write {path.parent / path.name}", error.strerror or str(error), mend) from error
+    return path
+
+
+def _failed(request: Request, precision: str, error: Exception) -> Failed:
+    if isinstance(error, ImportError):
+        error = MissingExtraError(error.name or str(error), "export")
+    if isinstance(error, BadInputError):
+        shown: MobenchError = error
+    elif isinstance(error, MobenchError):
+        shown = ExportError(error.what, error.why, error.mend)  # its own constructor may differ, which pickle minds
+    else:
+        what = f"{request.path(precision).name} could not be exported"
+        first = str(error).strip().splitlines() or [""]
+        shown = ExportError(what, f"{type(error).__name__}: {first[0][:300]}", "see --verbose for the libraries' words")
+    return Failed(precision=precision, error=shown, trace="".join(traceback.format_exception(error)))
+
+
+def main() -> int:
+    """Serve requests. Returns the exit status."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    warnings.simplefilter("default")
+    threads = int(sys.argv[1])
+    images, modules = _Kept(), _Kept()
+    try:
+        while True:
+            try:
+                request = pickle.load(sys.stdin.buffer)
+            except EOFError:
+                return 0
+            _set_threads(threads)
+            convert(request, lambda message: _send(answers, message), images, modules)
+    except BrokenPipeError:
+        return 1
+
+
+def _set_threads(threads: int) -> None:
+    """Limit torch to this worker's share of the cores; where torch is missing, the conversion says so."""
+    try:
+        import torch
+    except ImportError:
+        return
+    torch.set_num_threads(threads)
+
+
+def _send(answers: BinaryIO, message: Message) -> None:
+    pickle.dump(message, answers, protocol=pickle.HIGHEST_PROTOCOL)
+    answers.flush()

@@ -1,0 +1,269 @@
+"""`mobench export`: a network to ONNX and TFLite files, each verified against torch before it counts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from exporters.export import Outcome, export_all
+from exporters.recipe import Request
+from mobench import artifacts, data, zoo
+from mobench.errors import MissingExtraError
+from mobench.records import FORMATS, PRECISIONS, RUNTIME_FORMATS, Format, Target
+from mobench.report.tables import Column, render
+from mobench.zoo import weights as zoo_weights
+from mobench.zoo.count import count
+from mobench.zoo.spec import Padding
+from runners import desktop
+
+# Modules each export needs, and what pip calls them; looked for before anything else is done.
+_NEEDED = {"torch": "torch", "safetensors": "safetensors"}
+_NEEDED_FOR = {
+    "onnx": {"onnx": "onnx", "onnxscript": "onnxscript"},
+    "tflite": {"litert_torch": "litert-torch", "ai_edge_quantizer": "ai-edge-quantizer"},
+}
+_PREDICT_DEADLINE_S = 600.0
+COLUMNS = (
+    Column(key="file", title="file"),
+    Column(key="precision", title="precision"),
+    Column(key="size_mb", title="MB", digits=2, align="right"),
+    Column(key="max_abs_error", title="max error", align="right"),
+    Column(key="snr_db", title="SNR dB", digits=1, align="right"),
+    Column(key="top1_agreement", title="top-1 as torch %", digits=0, align="right"),
+    Column(key="seconds", title="s", digits=1, align="right"),
+    Column(key="status", title="status"),
+)
+
+
+def export_networks(
+    names: Sequence[str],
+    *,
+    precisions: Sequence[str] = ("fp32",),
+    formats: Sequence[Format] = FORMATS,
+    weights: str = "pretrained",
+    calibration_dir: Path | None = None,
+    calibration_count: int = 100,
+    seed: int = 0,
+    width: float | None = None,
+    input_size: int | None = None,
+    padding: Padding | None = None,
+    out: Path = Path("artifacts"),
+    jobs: int | None = None,
+    say: Callable[[Outcome], None] | None = None,
+    talk: Callable[[str], None] | None = None,
+) -> list[Outcome]:
+    """Export networks; return one outcome a file, in the order of names, formats and precisions.
+
+    A failed export is an outcome with its error and does not stop the others.
+
+    Args:
+        names: networks, as `mobench.zoo.names()` has them.
+        precisions: of `mobench.records.PRECISIONS`.
+        formats: of `mobench.records.FORMATS`.
+        weights: `pretrained`, `random[:SEED]` or a file, for all networks.
+        calibration_dir: photographs for INT8 and for the verification; None is the embedded set.
+        calibration_count: how many of them.
+        seed: chooses among them.
+        width: width multiplier; None is the network's own, as for the next two.
+        input_size: side of the input in pixels.
+        padding: `symmetric` or `same`.
+        out: folder of the files.
+        jobs: exports side by side; None is one a core, at most four.
+        say: called with each outcome as it is settled.
+        talk: called with a line that says what is going on, such as a download.
+
+    Raises:
+        BadInputError: an unknown network, weights that are not there or do not fit, no calibration images.
+        MissingExtraError: torch or a converter is not installed.
+    """
+    chosen = [zoo.get(name, width=width, input_size=input_size, padding=padding) for name in dict.fromkeys(names)]
+    _check_installed(formats)
+    calibration = data.calibration(calibration_dir, n=calibration_count, seed=seed)
+    requests: list[Request] = []
+    depth: dict[str, int] = {}
+    for spec in chosen:
+        resolved = zoo_weights.resolve(spec, weights, say=talk)
+        counts = count(resolved.spec)
+        depth[resolved.spec.label] = len(resolved.spec.layers)
+        network = {
+            "name": resolved.spec.name,
+            "label": resolved.spec.label,
+            "family": resolved.spec.family,
+            "width": resolved.spec.width,
+            "input_size": resolved.spec.input_size,
+            "padding": resolved.spec.padding,
+            "bn_eps": resolved.spec.bn_eps,
+            "params": counts.params,
+            "macs": counts.macs,
+        }
+        requests += [
+            Request(
+                network=network,
+                weights=resolved,
+                calibration=calibration,
+                format=file_format,
+                precisions=tuple(dict.fromkeys(precisions)),
+                folder=out,
+            )
+            for file_format in dict.fromkeys(formats)
+        ]
+    order = [request.path(precision) for request in requests for precision in request.precisions]
+    # TFLite takes longest, and of it the deepest network: what is started last should be short.
+    requests.sort(key=lambda request: (request.format != "tflite", -depth[request.network["label"]]))
+    outcomes: dict[Path, Outcome] = {}
+    for outcome in export_all(requests, predict=predict, jobs=jobs):
+        outcomes[outcome.path] = outcome
+        if say is not None:
+            say(outcome)
+    return [outcomes[path] for path in order]
+
+
+def predict(path: Path, inputs: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+    """Run a model file on inputs [N, ...] in a session of its own: a runtime that aborts ends the session only."""
+    artifact = artifacts.read(path)
+    runtime = next(name for name, file_format in RUNTIME_FORMATS.items() if file_format == artifact.format)
+    with desktop.open_session(artifact, Target(runtime=runtime)) as session:
+        return session.predict(inputs, deadline_s=_PREDICT_DEADLINE_S)
+
+
+def _check_installed(formats: Sequence[Format]) -> None:
+    needed = dict(_NEEDED)
+    for file_format in formats:
+        needed |= _NEEDED_FOR[file_format]
+    for module, package in needed.items():
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(package, "export")
+
+
+def record(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as `--json` prints it; figures of the verification are None where it failed before."""
+    verification = outcome.manifest.get("verification", {})
+    return {
+        "file": str(outcome.path),
+        "network": outcome.label,
+        "format": outcome.format,
+        "precision": outcome.precision,
+        "status": outcome.status,
+        "size_bytes": outcome.manifest.get("size_bytes"),
+        "sha256": outcome.manifest.get("sha256"),
+        "max_abs_error": verification.get("max_abs_error"),
+        "mean_abs_error": verification.get("mean_abs_error"),
+        "snr_db": verification.get("snr_db"),
+        "top1_agreement": verification.get("top1_agreement"),
+        "seconds": outcome.seconds,
+        "error": str(outcome.error) if outcome.error else None,
+    }
+
+
+def progress_line(outcome: Outcome) -> str:
+    """Return the line that says what became of a file.
+
+    >>> progress_line(Outcome(label="n", format="onnx", precision="fp32", path=Path("a/n-fp32.onnx"),
+    ...                       status="unchanged", seconds=0.0))
+    'n-fp32.onnx: unchanged'
+    """
+    if outcome.status == "failed":
+        return f"{outcome.path.name}: failed: {outcome.error}"
+    if outcome.status == "unchanged":
+        return f"{outcome.path.name}: unchanged"
+    verification = outcome.manifest["verification"]
+    size = outcome.manifest["size_bytes"] / 1e6
+    return (
+        f"{outcome.path.name}: {size:.1f} MB in {outcome.seconds:.1f} s, largest error"
+        f" {verification['max_abs_error']:.2g}, top-1 agreement {verification['top1_agreement']:.0f} %"
+        f" of {verification['n']}"
+    )
+
+
+def as_table(outcomes: Sequence[Outcome], *, width: int | None, colour: bool) -> str:
+    """Return the outcomes as a terminal table, with what failed under it."""
+    rows = []
+    for outcome in outcomes:
+        row = record(outcome)
+        rows.append({**row, "size_mb": row["size_bytes"] / 1e6 if row["size_bytes"] else None})
+    notes = ["max error, SNR, top-1: the file's logits against torch's FP32 on calibration images"]
+    notes += [f"FAILED {outcome.path.name}: {outcome.error}" for outcome in outcomes if outcome.error]
+    return render(COLUMNS, rows, "table", notes=notes, width=width, colour=colour)
+
+
+@click.command()
+@click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
+@click.option("--fp32", "flags", flag_value="fp32", multiple=True, help="Short for --precision fp32, the default.")
+@click.option("--fp16", "flags", flag_value="fp16", multiple=True, help="Weights stored in FP16, half the size.")
+@click.option("--int8", "flags", flag_value="int8", multiple=True, help="Static INT8, weights a channel, calibrated.")
+@click.option("--precision", "precisions", multiple=True, type=click.Choice(PRECISIONS), help="Repeatable.")
+@click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), help="Repeatable; default both.")
+@click.option("--weights", default="pretrained", show_default=True, metavar="pretrained|random[:SEED]|FILE")
+@click.option("--calibration", type=click.Path(path_type=Path), metavar="DIR",
+              help="Photographs, at any depth; default: an embedded set.")  # fmt: skip
+@click.option("--calibration-count", type=click.IntRange(1), default=100, show_default=True, metavar="N")
+@click.option("--seed", type=int, default=0, show_default=True, help="Chooses the calibration images.")
+@click.option("--width", type=float, metavar="X", help="Width multiplier.")
+@click.option("--size", type=int, metavar="PIXELS", help="Side of the input.")
+@click.option("--padding", type=click.Choice(get_args(Padding)), help="Default: what the weights were trained with.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("artifacts"), show_default=True)
+@click.option(
+    "--jobs", type=click.IntRange(1), metavar="N", help="Exports side by side; default: a core each, at most 4."
+)
+@click.option("--verbose", is_flag=True, help="Show what the converters printed where one failed.")
+@click.option("--json", "json_out", is_flag=True, help="One object a file on stdout.")
+def command(
+    networks: tuple[str, ...],
+    flags: tuple[str, ...],
+    precisions: tuple[str, ...],
+    formats: tuple[Format, ...],
+    weights: str,
+    calibration: Path | None,
+    calibration_count: int,
+    seed: int,
+    width: float | None,
+    size: int | None,
+    padding: Padding | None,
+    out: Path,
+    jobs: int | None,
+    verbose: bool,
+    json_out: bool,
+) -> int:
+    """Export NETWORKs to ONNX and TFLite, each file verified against torch before it counts.
+
+    A file that is there already and would come out the same is not made again. `mobench models` lists the networks.
+    """
+
+    def say(outcome: Outcome) -> None:
+        click.echo(progress_line(outcome), err=True)
+        if verbose and outcome.error and outcome.log:
+            click.echo(outcome.log, err=True)
+
+    asked = [precision for precision in PRECISIONS if precision in (*flags, *precisions)]
+    outcomes = export_networks(
+        networks,
+        precisions=asked or ("fp32",),
+        formats=formats or FORMATS,
+        weights=weights,
+        calibration_dir=calibration,
+        calibration_count=calibration_count,
+        seed=seed,
+        width=width,
+        input_size=size,
+        padding=padding,
+        out=out,
+        jobs=jobs,
+        say=say,
+        talk=lambda line: click.echo(line, err=True),
+    )
+    if json_out:
+        click.echo(json.dumps([record(outcome) for outcome in outcomes], indent=1, allow_nan=False))
+    else:
+        tty = sys.stdout.isatty()
+        table = as_table(outcomes, width=shutil.get_terminal_size().columns if tty else None, colour=tty)
+        click.echo(table, nl=False)
+    return 1 if any(outcome.error for outcome in outcomes) else 0
