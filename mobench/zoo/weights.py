@@ -38,8 +38,9 @@ class ResolvedWeights:
     """What weights there will be: the spec with the file's metadata applied, its pre-processing, and the origin.
 
     ``origin`` is JSON-able: ``kind`` (pretrained, random, file), ``source`` (URL, `random:SEED` or file name),
-    ``sha256`` of the file, ``seed``, ``layout``; what does not apply is None. A pretrained one also has the checkpoint's own
-    ``published_top1`` (percent), which is not the paper's. Equal origins mean equal weights.
+    ``sha256`` of the file, ``seed``, ``layout``; what does not apply is None. A pretrained one also has the
+    checkpoint's own ``published_top1`` (percent), which is not the paper's. Equal specs and origins mean equal
+    weights; random ones also depend on the images given to :meth:`build`.
     """
 
     spec: ModelSpec
