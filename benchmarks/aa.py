@@ -1,6 +1,6 @@
 """Two copies of one file against each other: how far from 1 the ratio comes out, mobench against litert-benchmark.
 
-One mobench campaign and one pair of litert-benchmark runs of the same length, in alternation, so that both meet the same
+One mobench campaign and one pair of litert-benchmark runs of the same length, in alternation, so that both meet one
 machine. The true ratio is 1.
 
     python benchmarks/aa.py artifacts/mobilenet_v2-fp32.tflite
