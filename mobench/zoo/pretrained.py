@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobench import artifacts
 from mobench.errors import BadInputError
 from mobench.records import Preprocess
 from mobench.zoo.spec import ModelSpec
@@ -49,7 +50,7 @@ def _torchvision(tag: str, file: str, sha256: str, crop: float, top1: float) -> 
 
 # URLs, pre-processing and top-1: torchvision's mobilenetv2.py and mobilenetv3.py, timm's efficientnet.py and results.
 # torchvision's file names carry the first 8 digits of the sha256; the whole digests come from public projects that pin
-# them (at least two each agree; timm's from one, which also pins its revision). The first of a network is the default.
+# them (timm's from one, which also pins its revision). The first of a network is the default.
 CHECKPOINTS: Mapping[str, tuple[Checkpoint, ...]] = {
     "mobilenet_v1": (
         Checkpoint(
@@ -135,12 +136,6 @@ def cache_folder() -> Path:
     return (xdg if xdg.is_absolute() else Path.home() / ".cache") / "mobench"
 
 
-def file_sha256(path: Path) -> str:
-    """Return the file's SHA-256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def fetch(checkpoint: Checkpoint, cache: Path | None = None, say: Callable[[str], None] | None = None) -> Path:
     """Return the checkpoint's file in the cache, downloading it the first time.
 
@@ -149,7 +144,7 @@ def fetch(checkpoint: Checkpoint, cache: Path | None = None, say: Callable[[str]
     """
     folder = (cache or cache_folder()) / "weights"
     path = folder / checkpoint.file
-    if path.is_file() and file_sha256(path) == checkpoint.sha256:
+    if path.is_file() and artifacts.sha256(path) == checkpoint.sha256:
         return path
     if say:
         say(f"downloading {checkpoint.url} to {folder}")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mobench import artifacts
 from mobench.errors import BadInputError
 from mobench.records import Preprocess
 from mobench.zoo import checkpoint, pretrained
@@ -141,7 +142,7 @@ def _resolve_file(spec: ModelSpec, path: Path) -> ResolvedWeights:
     return ResolvedWeights(
         spec=spec,
         preprocess=Preprocess(size=spec.input_size, **facts["preprocess"]),
-        origin=_origin("file", source=path.name, sha256=pretrained.file_sha256(path), layout=layout.library),
+        origin=_origin("file", source=path.name, sha256=artifacts.sha256(path), layout=layout.library),
         path=path,
         layout=layout,
     )
