@@ -132,10 +132,10 @@ def front_points(points: Sequence[Point]) -> tuple[Point, ...]:
     return tuple(standing.point for standing in front(points) if standing.on_front)
 
 
-def _rank(point: Point) -> tuple[float, float, str, str, int, str]:
-    """Fastest first, then most accurate; the names only make the order independent of the input's."""
+def _rank(point: Point) -> tuple[float, float, str, str]:
+    """Fastest first, then most accurate; then all the rest, so that no tie is left to the order of the input."""
     accuracy = point.accuracy if point.accuracy is not None else -1.0
-    return (point.latency_ms, -accuracy, point.full_label, point.artifact, point.threads, point.campaign)
+    return (point.latency_ms, -accuracy, point.full_label, repr(point))
 
 
 def _front_of(points: Iterable[Point]) -> list[Point]:

@@ -82,6 +82,12 @@ def test_the_order_of_the_points_changes_nothing(points: list[Point], random: An
     }
 
 
+def test_points_that_differ_only_in_an_interval_are_named_in_any_order_alike() -> None:
+    """Found by Hypothesis: which of two equal dominators was named hung on which came first."""
+    slow, one, two = point(2, 60), point(1, 60, "b", latency_ci_ms=None), point(1, 60, "b", latency_ci_ms=(0.1, 9.0))
+    assert front([slow, one, two])[0] == front([slow, two, one])[0]
+
+
 @given(some_points)
 def test_the_front_of_the_front_is_the_front(points: list[Point]) -> None:
     assert front_points(front_points(points)) == front_points(points)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -216,8 +218,6 @@ def test_measured_and_published_have_a_front_each_and_say_so() -> None:
 
 @pytest.mark.parametrize("width_in", [COLUMN_IN, PAGE_IN])
 def test_a_long_legend_stays_inside_the_figure(width_in: float) -> None:
-    import dataclasses
-
     others = [dataclasses.replace(p, machine="A processor of quite another make @ 2.7 GHz, 64 cores") for p in demo()]
     figure = pareto_figure([*demo("measured"), *demo(), *others], width_in=width_in)
     legend = figure.legends[0].get_window_extent()
@@ -237,8 +237,6 @@ def test_the_same_points_in_any_order_give_the_same_bytes(tmp_path: Path, suffix
 
 
 def test_a_user_s_matplotlib_settings_change_nothing_and_are_not_changed(tmp_path: Path) -> None:
-    import matplotlib as mpl
-
     pareto_plot(demo(), tmp_path / "a.svg")
     with mpl.rc_context({"font.size": 20, "axes.facecolor": "black", "lines.linewidth": 9}):
         pareto_plot(demo(), tmp_path / "b.svg")
@@ -261,8 +259,6 @@ def test_few_or_equal_points_draw(tmp_path: Path, points: list[Point]) -> None:
 
 def test_odd_points_draw(tmp_path: Path) -> None:
     """A foreign file with a long name that is markup to matplotlib, no interval, an unknown runtime and precision."""
-    import dataclasses
-
     odd = dataclasses.replace(
         demo()[0], label="$x_" + "y" * 80, name="odd", precision=None, runtime="tvm", latency_ci_ms=(0.0, 900.0)
     )
@@ -286,8 +282,6 @@ def test_hundreds_of_networks_draw_with_some_labels_and_no_overlap() -> None:
 
 
 def test_a_plot_without_any_accuracy_or_with_an_unknown_suffix_is_one_line(tmp_path: Path) -> None:
-    import dataclasses
-
     blind = [dataclasses.replace(demo()[0], accuracy=None, accuracy_kind=None)]
     with pytest.raises(BadInputError, match="mobench eval"):
         front.write(blind, tmp_path / "plot.svg")
@@ -350,8 +344,6 @@ def test_the_table_says_what_dominates_each_point_and_whose_accuracy_it_is() -> 
 
 
 def test_json_names_the_dominating_model_and_the_noise() -> None:
-    import dataclasses
-
     near = dataclasses.replace(demo()[0], latency_ms=4.0, latency_ci_ms=(3.5, 4.5))
     rows = json.loads(front.show([*demo(), near], "json"))
     (row,) = [row for row in rows if row["p50_ms"] == 4.0]
@@ -364,13 +356,17 @@ def test_json_names_the_dominating_model_and_the_noise() -> None:
 
 
 def test_points_without_accuracy_come_last_and_unnumbered_verdicts_say_why() -> None:
-    import dataclasses
-
     blind = dataclasses.replace(demo()[0], accuracy=None, accuracy_kind=None, accuracy_set="", latency_ms=0.1)
     text = front.show([blind, *demo()], "md")
     last = next(line for line in text.splitlines() if line.startswith("| 17 |"))
     assert last.endswith("| - | none | - |")
     assert "measure it with `mobench eval`" in text
+
+
+def test_doubts_are_shown_with_their_mends() -> None:
+    text = front.show([dataclasses.replace(demo()[0], doubts=("NOISY", "FEW_SAMPLES"))], "table")
+    assert "NOISY FEW_SAMPLES" in text
+    assert "FEW_SAMPLES: raise --budget" in text
 
 
 def test_the_caption_tells_measured_from_published_and_the_machine() -> None:

@@ -12,6 +12,7 @@ from mobench.pareto import Point, Standing, front
 from mobench.report import write_text
 from mobench.report.style import PAGE_IN, PLOT_SUFFIXES
 from mobench.report.tables import Column, Row, TableFormat, render
+from mobench.stats import MENDS
 
 TABLE_SUFFIXES: Mapping[str, TableFormat] = {".md": "md", ".csv": "csv", ".json": "json", ".txt": "table"}
 
@@ -126,7 +127,7 @@ def _distinct(texts: Iterable[str]) -> list[str]:
 def _order(standing: Standing) -> tuple[Any, ...]:
     point = standing.point
     # Points without accuracy come last: they take no part.
-    return (point.accuracy is None, *point.contest, point.latency_ms, point.full_label, point.artifact, point.campaign)
+    return (point.accuracy is None, *point.contest, point.latency_ms, point.full_label, repr(point))
 
 
 def _row(number: int, standing: Standing, numbers: Mapping[Point, int]) -> Row:
@@ -192,6 +193,7 @@ def _notes(standings: Sequence[Standing]) -> tuple[str, ...]:
         notes.append(
             "within noise: the intervals of latency or of accuracy overlap, so more measuring could turn it round"
         )
+    notes += [f"{name}: {MENDS[name]}" for name in _distinct(d for p in points for d in p.doubts) if name in MENDS]
     machines, campaigns = _distinct(p.machine for p in points), _distinct(p.campaign for p in points)
     origin = [*machines, _counted(sorted({p.threads for p in points})), ", ".join(campaigns)]
     notes.append("; ".join(part for part in origin if part))

@@ -18,7 +18,7 @@ DIRECTIONS = (
 DIRECTION_COST = 0.04
 STEPS = tuple(0.15 + 0.25 * step for step in range(17))  # distances tried, in label heights
 LEADER_FROM = 1.2  # label heights from its point at which a label needs a line to it
-LINE_COST = 1.5  # lying on a line costs as much as being this many heights further away
+LINE_COST = 3.0  # lying on a line costs as much as being this many heights further away
 STRANGER_COST = 0.8  # so does being nearer to a stranger's point than to one's own
 MAX_ANCHORS = 12  # points of one label that are tried; more only take time
 

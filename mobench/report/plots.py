@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 LineStyle = Literal["-", "--", ":", "-."]
 Ends = tuple[tuple[float, float], tuple[float, float]]
 
+ASPECT = 0.54  # the axes' height and ticks over the width
 MARKER_SIZE = 0.62  # of the type's
 LOG_FROM = 5.0  # slowest over fastest from which the latency axis is logarithmic
 MAX_FRONT_CHARS = 60  # in the legend, which the narrowest plot must hold
@@ -80,7 +81,7 @@ def _draw(drawn: Sequence[Point], title: str, caption: str, width_in: float) -> 
     from matplotlib.figure import Figure
 
     base = font_size(width_in)
-    figure = Figure(figsize=(width_in, 0.52 * width_in + 1.15), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(width_in, width_in), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -97,6 +98,9 @@ def _draw(drawn: Sequence[Point], title: str, caption: str, width_in: float) -> 
     _legend(figure, drawn, markers, fronts, title, width_in)
     if caption:
         _caption(figure, caption, base)
+    # The axes keep their shape however many lines stand around them.
+    around = sum(text.get_window_extent().height for text in (*figure.legends, *figure.texts)) / figure.dpi
+    figure.set_figheight(ASPECT * width_in + 4 * base / 72 + around)
     # Labels are placed on the final layout, in pixels: let it settle, then hold it.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -105,7 +109,7 @@ def _draw(drawn: Sequence[Point], title: str, caption: str, width_in: float) -> 
 
 
 def _drawing_order(point: Point) -> tuple[Any, ...]:
-    return (point.contest, point.name, point.full_label, point.latency_ms, point.accuracy, point.campaign)
+    return (point.contest, point.name, point.full_label, point.latency_ms, point.accuracy, repr(point))
 
 
 def _accuracy_title(points: Sequence[Point]) -> str:
