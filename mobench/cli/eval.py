@@ -1,0 +1,252 @@
+"""`mobench eval`: top-1 and top-5 of model files on a folder of images."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from mobench import accuracy, artifacts, data, store
+from mobench.classifier import Options
+from mobench.cli.run import parse_shape
+from mobench.errors import BadInputError, MobenchError
+from mobench.records import RUNTIME_FORMATS, Artifact
+from mobench.report.tables import Column, render
+from runners import desktop
+
+COLUMNS = (
+    Column(key="file", title="file"),
+    Column(key="runtime", title="runtime"),
+    Column(key="precision", title="precision"),
+    Column(key="top1", title="top-1 % [95 %]", ci="top1_ci", digits=1, align="right"),
+    Column(key="top5", title="top-5 % [95 %]", ci="top5_ci", digits=1, align="right"),
+    Column(key="n", title="images", align="right"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """The images that all files of one call are evaluated on, and how many calibration images were left out."""
+
+    name: str
+    labelled: data.LabelledImages
+    left_out: int = 0
+
+
+def choose_images(
+    folder: Path,
+    *,
+    labels: Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    calibration_ids: frozenset[str] = frozenset(),
+) -> Images:
+    """Read a data set, leave out the images in ``calibration_ids``, then choose ``limit`` of the rest by ``seed``.
+
+    Raises BadInputError where a label or folder means nothing, or no image is left.
+    """
+    labelled = dict(data.labelled_images(folder, labels=labels))
+    kept = [path for path in labelled if not calibration_ids or data.image_id(path) not in calibration_ids]
+    left_out = len(labelled) - len(kept)
+    if not kept:
+        why = f"all {left_out} images calibrated one of the files"
+        raise BadInputError(f"images {folder}", why, "name other images, or pass --keep-calibration")
+    if limit is not None and limit < len(kept):
+        kept = sorted(data.seeded_order(kept, folder, seed)[:limit])
+    return Images(name=folder.resolve().name, labelled=[(path, labelled[path]) for path in kept], left_out=left_out)
+
+
+def calibration_ids(files: Sequence[Artifact]) -> tuple[frozenset[str], list[str]]:
+    """Return the ids of all images that calibrated one of the files, and what to warn of.
+
+    A set too large to be listed in its manifest cannot be left out: that is a warning.
+    """
+    ids: set[str] = set()
+    warnings = []
+    for artifact in files:
+        calibration = artifact.manifest.get("calibration") or {}
+        listed = calibration.get("images") or []
+        ids.update(listed)
+        embedded = str(calibration.get("name", "")).startswith("embedded-")
+        if calibration and not listed and not embedded:
+            warnings.append(
+                f"{artifact.path}: its manifest does not list the {calibration.get('n')} images that calibrated it; "
+                "if they are among these, its accuracy is too high"
+            )
+    return frozenset(ids), warnings
+
+
+def as_record(artifact: Artifact, images: Images, evaluation: accuracy.Evaluation) -> dict[str, Any]:
+    """Return one file's result as JSON-able fields; accuracies in percent."""
+    measured = evaluation.accuracy
+    return {
+        "file": str(artifact.path),
+        "name": measured.name,
+        "precision": measured.precision,
+        "runtime": measured.runtime,
+        "sha256": measured.sha256,
+        "top1": measured.top1,
+        "top1_ci": list(measured.top1_ci),
+        "top5": measured.top5,
+        "top5_ci": list(measured.top5_ci),
+        "n": measured.n,
+        "data": measured.data,
+        "calibration_images_left_out": images.left_out,
+        "unreadable": list(evaluation.unreadable),
+        "assumed": list(evaluation.assumed),
+        "doubts": list(evaluation.doubts),
+    }
+
+
+@contextlib.contextmanager
+def _progress(total: int, text: str) -> Iterator[Callable[[int], None] | None]:
+    """Show a bar on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    with Progress(
+        *Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True), transient=True
+    ) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda done: bar.advance(task, done)
+
+
+def _triple(_context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, float, float] | None:
+    """Parse ``0.485,0.456,0.406``, or one number for all three channels."""
+    if text is None:
+        return None
+    with contextlib.suppress(ValueError):
+        values = [float(part) for part in text.split(",")]
+        values = values * 3 if len(values) == 1 else values
+        if len(values) == 3 and all(abs(value) < 1e6 for value in values):
+            return values[0], values[1], values[2]
+    raise click.BadParameter(f"{text!r} is not one number or three with commas", param=option)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILES...")
+@click.option("--data", "folder", type=click.Path(path_type=Path), required=True, metavar="DIR",
+              help="Class folders named by wnid or index, or images with --labels.")  # fmt: skip
+@click.option("--labels", type=click.Path(path_type=Path), metavar="FILE",
+              help="Lines 'filename label'; label is a wnid or an index.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only N images, chosen by --seed.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--keep-calibration", is_flag=True,
+              help="Also evaluate on images that calibrated one of the files; else they are left out.")  # fmt: skip
+@click.option("--runtime", type=click.Choice(list(RUNTIME_FORMATS)), help="Default: the one of each file's format.")
+@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads of each session.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Sessions at work at once; default: one a core.")
+@click.option("--mean", callback=_triple, metavar="R,G,B", help="Of pixels in 0..1; one number stands for three.")
+@click.option("--std", callback=_triple, metavar="R,G,B")
+@click.option("--raw-pixels", is_flag=True, help="Feed 0..255 (int8: less 128) without mean and std.")
+@click.option("--bgr", is_flag=True, help="Feed blue first; --mean and --std stay in RGB order.")
+@click.option("--crop", type=float, help="Share of the short side the centre crop keeps, e.g. 0.875.")
+@click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]))
+@click.option("--layout", type=click.Choice(["NHWC", "NCHW"], case_sensitive=False))
+@click.option("--classes-offset", type=int, metavar="K", help="Output index of class 0; 1 with a background class.")
+@click.option("--shape", metavar="1,3,H,W", help="The input's shape, for models that leave it open.")
+@click.option("-o", "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@click.option("--json", "json_out", is_flag=True, help="A JSON list on stdout, one object a file.")
+def command(
+    files: tuple[str, ...],
+    folder: Path,
+    labels: Path | None,
+    limit: int | None,
+    seed: int,
+    keep_calibration: bool,
+    runtime: str | None,
+    threads: int,
+    jobs: int | None,
+    mean: tuple[float, float, float] | None,
+    std: tuple[float, float, float] | None,
+    raw_pixels: bool,
+    bgr: bool,
+    crop: float | None,
+    interpolation: Literal["bilinear", "bicubic"] | None,
+    layout: Literal["NHWC", "NCHW"] | None,
+    classes_offset: int | None,
+    shape: str | None,
+    results: Path,
+    json_out: bool,
+) -> int:
+    """Measure top-1 and top-5 of model files on labelled images, in percent, each with a 95 % interval.
+
+    FILES are .onnx or .tflite classifiers, ours (pre-processing from the manifest) or anybody's: what such a file does
+    not say is assumed, said, and set by the options. All files see the same images.
+    """
+    options = Options(
+        mean=mean, std=std, crop=crop, interpolation=interpolation, layout=layout,
+        classes_offset=classes_offset, raw_pixels=raw_pixels, bgr=bgr,
+    )  # fmt: skip
+    open_shape = parse_shape(shape)
+    failed = False
+    usable = []
+    for thing in files:
+        with _said() as told:
+            usable += [artifacts.read(path) for path in artifacts.resolve([thing])]
+        failed |= told.failed
+    ids, warnings = (frozenset(), []) if keep_calibration else calibration_ids(usable)
+    images = choose_images(folder, labels=labels, limit=limit, seed=seed, calibration_ids=ids)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if images.left_out:
+        click.echo(f"{images.left_out} images left out: they calibrated one of the files", err=True)
+    rows: list[dict[str, Any]] = []
+    unreadable: set[str] = set()
+    for artifact in usable:
+        with _said() as told, _progress(len(images.labelled), artifact.path.name) as progress:
+            evaluation = accuracy.evaluate(
+                artifact,
+                images.labelled,
+                runtime=runtime or next(r for r, fmt in RUNTIME_FORMATS.items() if fmt == artifact.format),
+                open_session=lambda a, target: desktop.open_session(a, target, shape=open_shape),
+                data=images.name,
+                threads=threads,
+                jobs=jobs or max(1, accuracy.usable_cores() // threads),
+                options=options,
+                progress=progress,
+            )
+            store.append_accuracy(results, evaluation.accuracy)
+            rows.append(as_record(artifact, images, evaluation))
+            for text in evaluation.unreadable:
+                if text not in unreadable:
+                    click.echo(f"warning: {text}; left out", err=True)
+            unreadable.update(evaluation.unreadable)
+            if evaluation.assumed:
+                click.echo(f"{artifact.path.name}: assumed {'; '.join(evaluation.assumed)}", err=True)
+            for doubt in evaluation.doubts:
+                click.echo(f"doubt: {artifact.path.name}: {doubt}", err=True)
+        failed |= told.failed
+    if unreadable:
+        click.echo(f"{len(unreadable)} of {len(images.labelled)} images could not be read", err=True)
+    if json_out:
+        click.echo(json.dumps(rows, indent=1, allow_nan=False))
+    elif rows:
+        wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        click.echo(render(COLUMNS, rows, "table", width=wide, colour=sys.stdout.isatty()), nl=False)
+    return int(failed or bool(unreadable))
+
+
+class _Told:
+    failed = False
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[_Told]:
+    """Print a MobenchError as one line and go on, so that one bad file does not cost the others."""
+    told = _Told()
+    try:
+        yield told
+    except MobenchError as error:
+        click.echo(f"error: {error}", err=True)
+        told.failed = True
