@@ -100,7 +100,7 @@ def _leaf(canvas: Plane, random: np.random.RandomState, scene: _Scene, textures:
 
 
 def _noise(random: np.random.RandomState, rough: float) -> Plane:
-    """Return a field in about -1..1 with detail at every scale: octaves of random grids, each ``rough`` times weaker."""
+    """Return a field in about -1..1 with detail at every scale: random grids, each finer one ``rough`` times weaker."""
     field = np.zeros((SIZE, SIZE), np.float32)
     cells, weight = 2, 0.5
     while cells <= SIZE:

@@ -216,7 +216,6 @@ def command(
                 options=options,
                 progress=progress,
             )
-            store.append_accuracy(results, evaluation.accuracy)
             rows.append(as_record(artifact, images, evaluation))
             for text in evaluation.unreadable:
                 if text not in unreadable:
@@ -226,6 +225,7 @@ def command(
                 click.echo(f"{artifact.path.name}: assumed {'; '.join(evaluation.assumed)}", err=True)
             for doubt in evaluation.doubts:
                 click.echo(f"doubt: {artifact.path.name}: {doubt}", err=True)
+            store.append_accuracy(results, evaluation.accuracy)  # last: a full disk must not hide what was measured
         failed |= told.failed
     if unreadable:
         click.echo(f"{len(unreadable)} of {len(images.labelled)} images could not be read", err=True)
