@@ -30,17 +30,28 @@ def point(latency: float, accuracy: float | None, label: str = "net", **changes:
     return Point(**fields | changes)
 
 
+def drawn_point(latency: int, accuracy: int | None, share: float | None, half: float | None, **fields: Any) -> Point:
+    """Return a point whose intervals lie around its values, narrow or wide, so that some overlap and some do not."""
+    return point(
+        float(latency),
+        accuracy,
+        latency_ci_ms=None if share is None else (latency * (1 - share), latency * (1 + share)),
+        accuracy_ci=None if half is None or accuracy is None else (accuracy - half, accuracy + half),
+        **fields,
+    )
+
+
 # Few distinct values, so that ties in one and in both happen all the time.
 some_points = st.lists(
     st.builds(
-        point,
-        st.integers(1, 6).map(float),
-        st.none() | st.integers(60, 65).map(float),
-        st.sampled_from("abc"),
+        drawn_point,
+        st.integers(1, 6),
+        st.none() | st.integers(60, 65),
+        st.sampled_from([None, 0.01, 0.4]),
+        st.sampled_from([None, 0.1, 2.0]),
+        label=st.sampled_from("abc"),
         runtime=st.sampled_from(["ort", "litert"]),
-        machine=st.sampled_from(["here", "there"]),
-        latency_ci_ms=st.none() | st.tuples(st.floats(0.5, 3), st.floats(3, 7)),
-        accuracy_ci=st.none() | st.tuples(st.floats(50, 62), st.floats(62, 70)),
+        machine=st.sampled_from(["here", "here", "there"]),
         artifact=st.sampled_from(["", "1", "2"]),
     ),
     max_size=14,
@@ -98,6 +109,24 @@ def test_equal_in_both_stand_together_and_equal_in_one_does_not_save() -> None:
     slower, less_accurate = point(6, 70, "c"), point(5, 69, "d")
     verdicts = {s.point.label: (s.on_front, s.dominated_by) for s in front([slower, twin, less_accurate, other_twin])}
     assert verdicts == {"a": (True, None), "b": (True, None), "c": (False, twin), "d": (False, twin)}
+
+
+def test_a_dominance_beyond_the_intervals_is_named_before_a_faster_one_within_noise() -> None:
+    unsure, sure, beaten = point(5, 70, "a", latency_ci_ms=None), point(6, 71, "b"), point(7, 69, "c")
+    standing = front([unsure, sure, beaten])[2]
+    assert (standing.dominated_by, standing.noise) == (sure, ())
+
+
+def test_of_two_equal_points_the_one_with_an_interval_is_named() -> None:
+    unsure, sure, beaten = point(5, 70, "a", latency_ci_ms=None), point(5, 70, "b"), point(7, 69, "c")
+    standing = front([unsure, sure, beaten])[2]
+    assert (standing.dominated_by, standing.noise) == (sure, ())
+
+
+def test_a_point_off_the_front_is_never_named_even_when_only_it_dominates_surely() -> None:
+    on_front, off_front, beaten = point(5, 70, "a", latency_ci_ms=None), point(6, 70, "b"), point(7, 69, "c")
+    standing = front([on_front, off_front, beaten])[2]
+    assert (standing.dominated_by, standing.noise) == (on_front, ("latency",))
 
 
 def test_overlapping_latency_intervals_make_a_dominance_noise() -> None:
@@ -232,6 +261,8 @@ def test_measured_accuracy_belongs_to_the_very_file_and_runtime() -> None:
     assert [p.accuracy_kind for p in points] == ["measured", "published", "published"]
     assert points[0].accuracy_source == "photos, n = 500"
     assert points[0].accuracy_ci == (77.0, 83.0)
+    points = pareto_points([run], [accuracy("a", "litert")])
+    assert [p.accuracy_kind for p in points] == ["published", "measured", "published"]
 
 
 def test_the_user_chooses_which_accuracy_counts() -> None:
