@@ -363,6 +363,15 @@ def test_points_without_accuracy_come_last_and_unnumbered_verdicts_say_why() -> 
     assert "measure it with `mobench eval`" in text
 
 
+def test_accuracies_on_other_images_say_how_to_make_them_comparable() -> None:
+    points = demo("measured")
+    other = dataclasses.replace(points[0], accuracy_set="photos#0f, n = 400", accuracy_source="photos#0f, n = 400")
+    assert "one `mobench eval`" not in front.show(points, "md")
+    text = front.show([other, *points[1:]], "md")
+    assert "2 fronts" in text
+    assert "one `mobench eval`" in text
+
+
 def test_doubts_are_shown_with_their_mends() -> None:
     text = front.show([dataclasses.replace(demo()[0], doubts=("NOISY", "FEW_SAMPLES"))], "table")
     assert "NOISY FEW_SAMPLES" in text

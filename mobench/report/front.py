@@ -187,6 +187,8 @@ def _notes(standings: Sequence[Standing]) -> tuple[str, ...]:
             f"{len(contests)} fronts: accuracies measured on different images, published ones, and latencies of"
             " different machines are not compared with each other"
         )
+    if len({point.accuracy_set for point in points if point.accuracy_kind == "measured"}) > 1:
+        notes.append("to judge models on the same images, name them all in one `mobench eval`")
     if any(point.accuracy is None for point in points):
         notes.append("a model without accuracy takes no part in the front: measure it with `mobench eval`")
     if any(standing.noise for standing in standings):
