@@ -32,9 +32,7 @@ def image(index: int, *, seed: int = 0) -> npt.NDArray[np.uint8]:
     rows, columns = _grid()
     slope = random.random_sample(2).astype(np.float32) - 0.5
     canvas *= (1 + 0.5 * (slope[0] * (rows / SIZE - 0.5) + slope[1] * (columns / SIZE - 0.5)))[..., None]  # light
-    for _ in range(random.randint(0, 3)):  # an unsharp lens
-        canvas[1:] = (canvas[1:] + canvas[:-1]) * 0.5
-        canvas[:, 1:] = (canvas[:, 1:] + canvas[:, :-1]) * 0.5
+    _lens(canvas, _between(random, -0.5, 0.9))
     canvas += _between(random, 0, 0.03) * (random.random_sample((SIZE, SIZE, 1)).astype(np.float32) * 2 - 1)  # grain
     pixels: npt.NDArray[np.uint8] = np.clip(canvas * 255 + 0.5, 0, 255).astype(np.uint8)
     return pixels
@@ -44,10 +42,10 @@ class _Scene:
     """What the leaves of one image have in common."""
 
     def __init__(self, random: np.random.RandomState) -> None:
-        self.leaves = random.randint(60, 400)
-        self.smallest = _between(random, 3, 7)
+        self.leaves = random.randint(40, 500)
+        self.smallest = _between(random, 2, 10)
         self.largest = _between(random, 50, 110)
-        self.saturation = _between(random, 0.06, 0.35)
+        self.saturation = _between(random, 0.08, 0.4)
         self.contrast = _between(random, 0.3, 0.5)
         self.texture = _between(random, 0.03, 0.2)
 
@@ -97,6 +95,13 @@ def _leaf(canvas: Plane, random: np.random.RandomState, scene: _Scene, textures:
     surface = shade + texture * np.float32(scene.texture * _between(random, 0.3, 1.7))
     under = canvas[top:bottom, left:right]
     under += (scene.colour(random) + surface[..., None] - under) * cover
+
+
+def _lens(canvas: Plane, sharpness: float) -> None:
+    """Sharpen what is drawn, as cameras do, or blur it where ``sharpness`` is negative."""
+    inner = canvas[1:-1, 1:-1]
+    around = (canvas[:-2, 1:-1] + canvas[2:, 1:-1] + canvas[1:-1, :-2] + canvas[1:-1, 2:]) * np.float32(0.25)
+    inner += (inner - around) * np.float32(sharpness)
 
 
 def _noise(random: np.random.RandomState, rough: float) -> Plane:
