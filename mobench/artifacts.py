@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mobench.errors import BadInputError
+from mobench.files import write_text
 from mobench.records import Artifact, Format, Preprocess
 
 SUFFIXES: Mapping[str, Format] = {".onnx": "onnx", ".tflite": "tflite"}
@@ -25,17 +25,6 @@ def sha256(path: Path) -> str:
 def manifest_path(path: Path) -> Path:
     """Return where the manifest of a model file lies: ``net.onnx`` -> ``net.onnx.json``."""
     return path.with_name(path.name + ".json")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename it: a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:

@@ -29,7 +29,8 @@ class Point:
 
     ``accuracy_source`` says where the accuracy comes from: the data set and n, or the paper and its table.
     ``accuracy_set`` is what makes two accuracies comparable: the same images when measured; published figures all
-    share one. ``artifact`` (the file's sha256) tells the same file from another of equal accuracy.
+    share one. ``artifact`` (the file's sha256) tells the same file from another of equal accuracy. ``random_weights``
+    says that the file itself was never trained, so that a published accuracy is another file's.
     """
 
     label: str  # the network as a reader knows it: MobileNetV2 0.5-160
@@ -44,6 +45,7 @@ class Point:
     accuracy_kind: AccuracyKind | None = None
     accuracy_source: str = ""
     accuracy_set: str = ""
+    random_weights: bool = False
     doubts: tuple[str, ...] = ()
     artifact: str = ""
     file: str = ""
@@ -244,6 +246,7 @@ def _point(cell: TimedCell, measured: Accuracy | None, choice: AccuracyChoice) -
         latency_ci_ms=summary.p50_ci_ms,
         doubts=tuple(doubt.name for doubt in summary.doubts),
         accuracy=None,
+        random_weights=(summary.weights or {}).get("kind") == "random",
         artifact=summary.sha256,
         file=summary.file,
         machine=cell.machine,
@@ -273,10 +276,16 @@ def _point(cell: TimedCell, measured: Accuracy | None, choice: AccuracyChoice) -
 
 
 def _published(summary: Summary) -> tuple[float, str] | None:
-    """Return the printed top-1 and its source for one of our own exports; a foreign file's name proves nothing."""
+    """Return the published top-1 and its source for one of our own exports; a foreign file's name proves nothing.
+
+    A published checkpoint's own figure goes before the paper's: it is these weights'.
+    """
     network = summary.network
     if not network:
         return None
+    weights = summary.weights or {}
+    if weights.get("published_top1") is not None:
+        return float(weights["published_top1"]), f"{weights.get('source')}"
     try:
         spec = zoo.get(str(network["name"]), width=network.get("width"), input_size=network.get("input_size"))
     except (BadInputError, KeyError):  # exported by a mobench that knows other networks

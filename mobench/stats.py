@@ -70,6 +70,7 @@ class Summary:
     format: str
     precision: str | None
     network: Mapping[str, Any] | None
+    weights: Mapping[str, Any] | None
     device: str
     runtime: str
     threads: int
@@ -211,6 +212,7 @@ def summarize(run: Run) -> list[Summary]:
                 format=artifact["format"],
                 precision=artifact["precision"],
                 network=artifact["network"],
+                weights=artifact["weights"],
                 device=cell["target"]["device"],
                 runtime=cell["target"]["runtime"],
                 threads=cell["target"]["threads"],

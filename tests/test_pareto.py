@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mobench.pareto import Point, dominance_noise, dominates, front, front_points, pareto_points
 from mobench.records import Accuracy, Block, Ready, Run
+from mobench.report.front import caption, show
 
 
 def point(latency: float, accuracy: float | None, label: str = "net", **changes: Any) -> Point:
@@ -190,7 +191,9 @@ V2 = {"name": "mobilenet_v2", "label": "mobilenet_v2", "width": 1.0, "input_size
 ODD = {"name": "mobilenet_v2", "label": "mobilenet_v2_0.9_224", "width": 0.9, "input_size": 224}
 
 
-def cell(sha: str, *, runtime: str = "ort", precision: str | None = "fp32", network: Any = V2) -> dict[str, Any]:
+def cell(
+    sha: str, *, runtime: str = "ort", precision: str | None = "fp32", network: Any = V2, weights: Any = None
+) -> dict[str, Any]:
     return {
         "id": f"{sha}-{runtime}",
         "artifact": {
@@ -200,6 +203,7 @@ def cell(sha: str, *, runtime: str = "ort", precision: str | None = "fp32", netw
             "name": network["label"] if network else "stem",
             "precision": precision,
             "network": network,
+            "weights": weights,
         },
         "target": {"device": "desktop-cpu", "runtime": runtime, "threads": 1, "cores": []},
     }
@@ -242,6 +246,16 @@ def test_published_accuracy_stands_in_and_says_whose_it_is() -> None:
     assert int8.accuracy_source == "arXiv:1801.04381 table 4, for FP32"
     assert (fp32.latency_ms, int8.latency_ms) == (pytest.approx(10), pytest.approx(5))
     assert fp32.contest == int8.contest
+
+
+def test_a_published_checkpoint_has_its_own_figure_and_random_weights_are_said() -> None:
+    pretrained = {"kind": "pretrained", "source": "file.pth", "published_top1": 72.15}
+    described = [cell("a", weights=pretrained), cell("b", weights={"kind": "random", "seed": 0})]
+    ours, drawn = pareto_points([campaign("1", {"a-ort": 10.0, "b-ort": 5.0}, described)], [])
+    assert (ours.accuracy, ours.accuracy_source, ours.random_weights) == (72.15, "file.pth", False)
+    assert (drawn.accuracy, drawn.random_weights) == (72.0, True)
+    assert "trained network" in show([ours, drawn], "table") and "random weights" in caption([ours, drawn])
+    assert "random" not in show([ours], "table") + caption([ours])
 
 
 def test_a_width_the_paper_does_not_print_has_no_accuracy() -> None:

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobench.errors import BadInputError
+from mobench.files import replacing, write_text
 from mobench.pareto import Point
-from mobench.report import front, replacing, write_text
+from mobench.report import front
 from mobench.report.labels import Box, Label, place
 from mobench.report.plots import pareto_figure, pareto_plot
 from mobench.report.style import COLUMN_IN, PAGE_IN, readable

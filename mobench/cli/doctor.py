@@ -15,7 +15,8 @@ from typing import Literal
 
 import click
 
-from mobench.report.tables import Column, render
+from mobench.cli.terminal import echo_table
+from mobench.report.tables import Column
 from runners import device_state
 
 # What each part needs: the package, the module whose import proves that it works, and how to get it.
@@ -120,7 +121,5 @@ def command(json_out: bool) -> int:
     if json_out:
         click.echo(json.dumps([asdict(check) for check in found], indent=1))
     else:
-        wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        rows = [asdict(check) for check in found]
-        click.echo(render(_COLUMNS, rows, "table", width=wide, colour=sys.stdout.isatty()), nl=False)
+        echo_table(_COLUMNS, [asdict(check) for check in found])
     return int(not any(check.status == "ok" and check.part.startswith("run ") for check in found))

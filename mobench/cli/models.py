@@ -7,11 +7,21 @@ from typing import Any
 
 import click
 
+from mobench.cli.terminal import echo_table
 from mobench.errors import BadInputError
+from mobench.report.tables import Column
 from mobench.zoo import ModelSpec, get, names
 from mobench.zoo.count import count
 
-_PIPED_COLUMNS = 140  # rich assumes 80 columns where there is no terminal and would break the lines of a pipe
+COLUMNS = (
+    Column(key="name", title="name"),
+    Column(key="paper", title="paper"),
+    Column(key="input_size", title="input", align="right"),
+    Column(key="params_m", title="params (M)", digits=2, align="right"),
+    Column(key="macs_m", title="MACs (M)", digits=1, align="right"),
+    Column(key="published_top1", title="published top-1 (%)", digits=1, align="right"),
+    Column(key="published_source", title="from"),
+)
 
 
 def models(family: str | None = None) -> list[ModelSpec]:
@@ -41,32 +51,6 @@ def _record(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def _print_table(records: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in ("name", "paper"):
-        table.add_column(title)
-    for title in ("input", "params (M)", "MACs (M)", "published top-1 (%)"):
-        table.add_column(title, justify="right")
-    table.add_column("from")
-    for record in records:
-        top1 = record["published_top1"]
-        table.add_row(
-            record["name"],
-            record["paper"],
-            str(record["input_size"]),
-            f"{record['params'] / 1e6:.2f}",
-            f"{record['macs'] / 1e6:.1f}",
-            "-" if top1 is None else f"{top1:.1f}",
-            record["published_source"],
-        )
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=_PIPED_COLUMNS).print(table)
-
-
 @click.command()
 @click.option("--family", metavar="NAME", help="Only this family, e.g. mobilenet_v3.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list instead of the table.")
@@ -76,4 +60,5 @@ def command(family: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(records, indent=2))
     else:
-        _print_table(records)
+        rows = [{**r, "params_m": r["params"] / 1e6, "macs_m": r["macs"] / 1e6} for r in records]
+        echo_table(COLUMNS, rows)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import get_args
 import click
 
 from mobench import store
+from mobench.cli import terminal
 from mobench.errors import BadInputError
 from mobench.pareto import AccuracyChoice, TimedCell, points_of, timed_cells
 from mobench.records import Accuracy, Run
@@ -117,12 +115,11 @@ def command(
     points = points_of(cells, evidence.accuracies, accuracy)
     for warning in (*evidence.warnings, *_untimed(cells)):
         click.echo(f"note: {warning}", err=True)
-    terminal = sys.stdout.isatty()
     text = front.show(
         points,
         "json" if json_out else fmt,
-        width=shutil.get_terminal_size().columns if terminal else None,
-        colour=terminal and "NO_COLOR" not in os.environ,
+        width=terminal.width(),
+        colour=terminal.colour(),
     )
     click.echo(text, nl=False)
     for plot in plots:

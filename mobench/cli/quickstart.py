@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import time
 from pathlib import Path
 
 import click
 
 from mobench import artifacts, plan, store
+from mobench.cli import terminal
 from mobench.cli.export import export_networks
-from mobench.cli.run import Progress, as_table, run_cells
+from mobench.cli.run import echo_summaries, run_cells
+from mobench.cli.terminal import Progress
 from mobench.measure import Settings
 from mobench.pareto import points_of, timed_cells
 from mobench.records import RUNTIME_FORMATS, Target
@@ -56,9 +56,8 @@ def command(budget_s: float, out: Path) -> int:
     cores = desktop.choose_cores(1)
     cells = plan.make_cells(files, [Target(runtime=runtime, cores=cores) for runtime in RUNTIME_FORMATS])
     say(f"timing {len(cells)} cells, one thread, {budget_s:g} s")
-    bar = Progress(show=True)
     journal = store.new_path(out / "results", "desktop-cpu", device_state.machine())
-    try:
+    with Progress() as bar:
         run = run_cells(
             cells,
             baseline="mobilenet_v2-fp32.tflite",
@@ -66,13 +65,9 @@ def command(budget_s: float, out: Path) -> int:
             journal=journal,
             progress=bar,
         )
-    finally:
-        bar.close()
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else None
-    click.echo(as_table(run, summarize(run), width=width, colour=terminal))
+    echo_summaries(run, summarize(run))
     points = points_of(timed_cells([run]), run.accuracies, "auto")
-    click.echo(front.show(points, "table", width=width, colour=terminal))
+    click.echo(front.show(points, "table", width=terminal.width(), colour=terminal.colour()))
     for suffix in ("svg", "png"):
         front.write(points, out / f"pareto.{suffix}")
     click.echo(f"plots:     {out / 'pareto.svg'}  {out / 'pareto.png'}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,11 @@ from typing import Any
 import click
 
 from mobench import artifacts, plan, store
+from mobench.cli.terminal import Progress, echo_table
 from mobench.errors import BadInputError
 from mobench.measure import Campaign, Settings
 from mobench.records import RUNTIME_FORMATS, Cell, Run, Target
-from mobench.report.tables import Column, render
+from mobench.report.tables import Column
 from mobench.stats import Summary, summarize
 from runners import desktop, device_state
 
@@ -88,8 +87,8 @@ def as_json(run: Run, summaries: Sequence[Summary]) -> str:
     return json.dumps(cells, indent=1, allow_nan=False) + "\n"
 
 
-def as_table(run: Run, summaries: Sequence[Summary], *, width: int | None, colour: bool) -> str:
-    """Return the summaries as a terminal table with notes: the baseline, how the campaign ended, doubts and mends."""
+def echo_summaries(run: Run, summaries: Sequence[Summary]) -> None:
+    """Print the summaries with notes: the baseline, how the campaign ended, doubts and their mends, the journal."""
     rows: list[dict[str, Any]] = []
     notes = [f"ratio: latency over that of {run.header['baseline']}, paired by round; init, first: medians over starts"]
     for summary in summaries:
@@ -112,33 +111,7 @@ def as_table(run: Run, summaries: Sequence[Summary], *, width: int | None, colou
     notes += [f"{doubt}\n  " + "\n  ".join(cells) for doubt, cells in by_doubt.items()]
     notes += [f"FAILED {f.cell}: {': '.join(filter(None, (f.what, f.why)))}; {f.mend}" for f in run.failures]
     notes.append(f"journal: {run.path}")
-    return render(COLUMNS, rows, "table", notes=notes, width=width, colour=colour)
-
-
-class Progress:
-    """A bar on stderr where that is a terminal; silence elsewhere."""
-
-    def __init__(self, *, show: bool) -> None:
-        self._bar = None
-        if show and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import Progress as Bar
-
-            self._bar = Bar(console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("", total=1.0)
-            self._bar.live.auto_refresh = False  # no thread of ours beside the measurement
-            self._bar.start()
-
-    def __call__(self, share: float, text: str) -> None:
-        """Show how far it is."""
-        if self._bar:
-            self._bar.update(self._task, completed=share, description=text)
-            self._bar.refresh()
-
-    def close(self) -> None:
-        """Remove the bar."""
-        if self._bar:
-            self._bar.stop()
+    echo_table(COLUMNS, rows, notes)
 
 
 def parse_shape(text: str | None) -> tuple[int, ...]:
@@ -214,26 +187,23 @@ def command(
         click.echo("\n".join(f"{cell.id}  {cell.target.runtime}  threads {cell.target.threads}" for cell in cells))
         return int(bad > 0)
     settings = Settings(budget_s=budget_s, ratio_half_width=precise / 100, p50_half_width=2 * precise / 100, seed=seed)
-    bar = Progress(show=True)
     interrupted = False
     try:
-        run = run_cells(
-            cells, baseline=baseline, settings=settings, results=results, shape=parse_shape(shape), progress=bar
-        )
+        with Progress() as bar:
+            run = run_cells(
+                cells, baseline=baseline, settings=settings, results=results, shape=parse_shape(shape), progress=bar
+            )
     except KeyboardInterrupt as interrupt:
         if not interrupt.args:
             raise
         interrupted, run = True, store.read(Path(interrupt.args[0]))
-    finally:
-        bar.close()
     summaries = summarize(run)
     if json_out:
         click.echo(as_json(run, summaries), nl=False)
         for failure in run.failures:
             click.echo(f"error: {': '.join(filter(None, (failure.what, failure.why)))}; {failure.mend}", err=True)
     else:
-        wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        click.echo(as_table(run, summaries, width=wide, colour=sys.stdout.isatty()), nl=False)
+        echo_summaries(run, summaries)
     if interrupted:
         raise KeyboardInterrupt
     return int(bad > 0 or bool(run.failures))

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mobench.errors import BadInputError
+from mobench.files import write_text
 from mobench.pareto import Point, Standing, front
-from mobench.report import write_text
 from mobench.report.style import PAGE_IN, PLOT_SUFFIXES
 from mobench.report.tables import Column, Row, TableFormat, render
 from mobench.stats import MENDS
@@ -28,6 +28,7 @@ _COLUMNS = (
     Column(key="standing", title="dominated by", display_only=True),
     Column(key="accuracy_kind"),
     Column(key="accuracy_source"),
+    Column(key="random_weights"),
     Column(key="on_front"),
     Column(key="dominated_by"),
     Column(key="within_noise"),
@@ -106,7 +107,8 @@ def caption(points: Sequence[Point]) -> str:
     if published:
         others = _distinct(point.precision or "other" for point in published if point.precision != "fp32")
         borrowed = f"; {' and '.join(others)} drawn at its network's FP32 figure" if others else ""
-        sentences.append(f"Top-1 as published for ImageNet{borrowed}.")
+        untrained = "; timed with random weights" if any(point.random_weights for point in published) else ""
+        sentences.append(f"Top-1 as published for ImageNet{borrowed}{untrained}.")
     threads = sorted({point.threads for point in drawn})
     sentences.append(f"Bars: 95\u00a0% intervals. {_counted(threads)}.")
     machines = _distinct(point.machine for point in drawn)
@@ -151,6 +153,7 @@ def _row(number: int, standing: Standing, numbers: Mapping[Point, int]) -> Row:
         "accuracy_words": "published for FP32" if borrowed else kind or "none",
         "accuracy_kind": kind,
         "accuracy_source": point.accuracy_source or None,
+        "random_weights": point.random_weights,
         "standing": words,
         "on_front": standing.on_front,
         "dominated_by": better.full_label if better else None,
@@ -181,6 +184,8 @@ def _notes(standings: Sequence[Standing]) -> tuple[str, ...]:
         notes.append(
             "published figures are FP32's: what quantization costs is not in them; measure it with `mobench eval`"
         )
+    if any(point.accuracy_kind == "published" and point.random_weights for point in points):
+        notes.append("random weights: latency is real, the published accuracy is that of the trained network")
     contests = {point.contest for point in points if point.accuracy is not None}
     if len(contests) > 1:
         notes.append(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mobench.errors import BadInputError
+from mobench.files import replacing
 from mobench.pareto import Contest, Point, front_points
-from mobench.report import replacing
 from mobench.report.labels import Box, Label, Placement, place
 from mobench.report.style import (
     DPI,
