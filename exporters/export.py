@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporters.recipe import Request
-from exporters.verify import TOLERANCES, check, compare, manifest_entry
+from exporters.verify import check, compare, manifest_entry, tolerance
 from exporters.worker import Converted, Done, Failed, Message, Reference, temporary_path
 from mobench import artifacts
 from mobench.errors import ExportError, MobenchError
@@ -284,11 +284,11 @@ def _finish(request: Request, precision: str, path: Path, reference: Reference, 
             logits = predict(path, np.ascontiguousarray(inputs))
         except MobenchError as error:
             raise ExportError(f"{final.name} does not run", str(error), "no file was kept") from error
-        tolerance = TOLERANCES[precision]
+        allowed = tolerance(precision, trained=request.weights.origin.get("kind") != "random")
         comparison = compare(reference.logits, logits)
-        check(comparison, tolerance, final.name)
+        check(comparison, allowed, final.name)
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        manifest = request.manifest(precision, path, manifest_entry(comparison, tolerance), created)
+        manifest = request.manifest(precision, path, manifest_entry(comparison, allowed), created)
         # In this order a reader finds the old pair, a file without a manifest, or the new pair; never a false pair.
         artifacts.manifest_path(final).unlink(missing_ok=True)
         path.replace(final)

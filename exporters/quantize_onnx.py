@@ -61,13 +61,17 @@ def to_int8(model: bytes, images: npt.NDArray[np.float32]) -> bytes:
 
 
 def to_fp16(model: bytes) -> bytes:
-    """Return the FP32 ONNX file with its weights stored in FP16, each behind a Cast to FP32; inputs stay FP32."""
+    """Return the FP32 ONNX file with its weights stored in FP16, each behind a Cast to FP32; inputs stay FP32.
+
+    Raises:
+        OverflowError: a weight is too large for FP16.
+    """
     proto = onnx.load_from_string(model)
     graph = proto.graph
     casts = []
     for index, initializer in enumerate(graph.initializer):
-        if initializer.data_type != TensorProto.FLOAT or len(initializer.dims) == 0:
-            continue  # scalars are bounds of Clip: nothing to save, and a rounded 6.0 would be another function
+        if initializer.data_type != TensorProto.FLOAT or len(initializer.dims) < 2:
+            continue  # biases and the bounds of Clip: there is nothing to save, only exactness to lose
         values = numpy_helper.to_array(initializer)
         largest = float(np.abs(values).max(initial=0.0))
         if largest > _FLOAT16_MAX:

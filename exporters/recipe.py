@@ -151,7 +151,7 @@ class Request:
         """Return the manifest of the verified file that now lies at ``path``."""
         size = self.weights.preprocess.size
         channels_last = self.format == "tflite"
-        return {
+        manifest = {
             "schema": SCHEMA,
             "file": self.path(precision).name,
             "sha256": artifacts.sha256(path),
@@ -172,6 +172,8 @@ class Request:
             "key": self.key(precision),
             "created": created,
         }
+        plain: dict[str, Any] = json.loads(json.dumps(manifest))  # as whoever reads it back will find it
+        return plain
 
 
 def _digest(parts: Any) -> str:

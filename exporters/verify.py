@@ -18,36 +18,47 @@ _SNR_LIMIT_DB = 150.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
-    """What an export may differ from torch: every bound has to hold, None is no bound.
-
-    ``max_rel_error`` is the largest error over the largest absolute logit; ``snr_db`` the signal-to-noise ratio of all
-    logits, each image's mean removed; ``correlation`` the lowest over the images of the correlation of its logits with
-    torch's.
-    """
+    """How far an export may be from torch; None is no bound. See `Comparison` for the figures."""
 
     max_rel_error: float | None = None
     min_snr_db: float | None = None
-    min_correlation: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """How an exported file's logits differ from torch's on ``n`` images. ``top1_agreement`` is in percent."""
+    """How an exported file's logits differ from torch's on ``n`` images.
+
+    ``max_rel_error`` is the largest error over the largest absolute logit. ``snr_db`` is the signal-to-noise ratio of
+    all logits, each image's mean logit removed. ``top1_agreement`` is in percent; no bound is set on it, because with
+    random weights, or on drawn images, the first two logits lie closer together than any rounding.
+    """
 
     n: int
     max_abs_error: float
     mean_abs_error: float
     max_rel_error: float
     snr_db: float
-    correlation: float
     top1_agreement: float
 
 
-TOLERANCES: Mapping[str, Tolerance] = {
+# Measured (2026-11, x86): FP32 0.1 to 6e-6 of the largest logit. FP16 26 dB and 5 % of the largest logit at worst (a
+# 0.25-width network with random weights), 34 dB for MobileNetV2's published ones.
+_FLOAT_TOLERANCES: Mapping[str, Tolerance] = {
     "fp32": Tolerance(max_rel_error=1e-3),
-    "fp16": Tolerance(max_rel_error=0.1, min_snr_db=20.0),
-    "int8": Tolerance(min_snr_db=0.0),
+    "fp16": Tolerance(max_rel_error=0.15, min_snr_db=20.0),
 }
+# INT8, with photographs: 18.7 to 21.6 dB for published weights, 9.6 to 16 dB for random ones at full width, 3.5 dB for
+# a 0.25-width network with random weights on noise. One convolution's scale doubled: between -3.7 and 6.1 dB, below 3
+# nearly everywhere, for published weights; 2 to 15 dB less than the whole file for random ones.
+_INT8_TRAINED = Tolerance(min_snr_db=5.0)
+_INT8_RANDOM = Tolerance(min_snr_db=1.0)
+
+
+def tolerance(precision: str, *, trained: bool) -> Tolerance:
+    """Return what a precision may differ from torch. Random weights have no structure that INT8 could spare."""
+    if precision == "int8":
+        return _INT8_TRAINED if trained else _INT8_RANDOM
+    return _FLOAT_TOLERANCES[precision]
 
 
 def compare(reference: Float32, logits: npt.NDArray[Any]) -> Comparison:
@@ -69,16 +80,16 @@ def compare(reference: Float32, logits: npt.NDArray[Any]) -> Comparison:
     got = theirs - theirs.mean(axis=1, keepdims=True)
     noise = float(((got - signal) ** 2).sum())
     power = float((signal**2).sum())
-    snr = 10 * np.log10(power / noise) if noise > 0 and power > 0 else _SNR_LIMIT_DB
-    norms = np.sqrt((signal**2).sum(axis=1) * (got**2).sum(axis=1))
-    correlation = np.divide((signal * got).sum(axis=1), norms, out=np.zeros_like(norms), where=norms > 0)
+    if noise > 0 and power > 0:
+        snr = float(np.clip(10 * np.log10(power / noise), -_SNR_LIMIT_DB, _SNR_LIMIT_DB))
+    else:
+        snr = -_SNR_LIMIT_DB if noise > 0 else _SNR_LIMIT_DB
     return Comparison(
         n=len(reference),
         max_abs_error=float(error.max()),
         mean_abs_error=float(error.mean()),
         max_rel_error=float(error.max() / max(float(np.abs(ours).max()), np.finfo(np.float32).tiny)),
-        snr_db=float(np.clip(snr, -_SNR_LIMIT_DB, _SNR_LIMIT_DB)),
-        correlation=float(correlation.min()),
+        snr_db=snr,
         top1_agreement=float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean() * 100),
     )
 
@@ -92,8 +103,6 @@ def check(comparison: Comparison, tolerance: Tolerance, what: str) -> None:
         )
     if tolerance.min_snr_db is not None and comparison.snr_db < tolerance.min_snr_db:
         broken.append(f"signal-to-noise {comparison.snr_db:.1f} dB (at least {tolerance.min_snr_db:g})")
-    if tolerance.min_correlation is not None and comparison.correlation < tolerance.min_correlation:
-        broken.append(f"correlation {comparison.correlation:.2f} (at least {tolerance.min_correlation:g})")
     if broken:
         raise ExportError(
             f"{what} is too far from torch",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CONVERTERS = {"onnx": "exporters.to_onnx", "tflite": "exporters.to_tflite"}
 QUANTIZERS = {"onnx": "exporters.quantize_onnx", "tflite": "exporters.quantize_tflite"}
-_KEPT = 4  # modules and image sets kept for the next request: a network's other format, or other networks' images
+_MOST = 4  # modules and image sets kept for the next request: a network's other format, or other networks' images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +64,16 @@ class Done:
 Message = Reference | Converted | Failed | Done
 
 
-class _Kept:
+class Kept:
     """The few values made last, by key."""
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
 
     def get(self, key: str, make: Callable[[], Any]) -> Any:
+        """Return the value of ``key``, made on the first call; the oldest of too many is dropped."""
         if key not in self._values:
-            while len(self._values) >= _KEPT:
+            while len(self._values) >= _MOST:
                 del self._values[next(iter(self._values))]
             self._values[key] = make()
         return self._values[key]
@@ -83,7 +84,7 @@ def temporary_path(path: Path, pid: int) -> Path:
     return path.with_name(f".{path.stem}.{pid}{path.suffix}")
 
 
-def convert(request: Request, send: Callable[[Message], None], images: _Kept, modules: _Kept) -> None:
+def convert(request: Request, send: Callable[[Message], None], images: Kept, modules: Kept) -> None:
     """Convert a network to all precisions asked for, one float conversion for all; failures are sent, not raised."""
     left = list(request.precisions)
     try:
@@ -98,9 +99,7 @@ def convert(request: Request, send: Callable[[Message], None], images: _Kept, mo
         for precision in request.precisions:
             try:
                 path = request.path(precision)
-                written = _write(
-                    temporary_path(path, os.getpid()), _in_precision(model, request.format, precision, calibration)
-                )
+                written = _write(path, _in_precision(model, request.format, precision, calibration))
             except Exception as error:
                 send(_failed(request, precision, error))
             else:
@@ -144,13 +143,15 @@ def _in_precision(model: bytes, file_format: str, precision: str, images: npt.ND
 
 
 def _write(path: Path, content: bytes) -> Path:
+    """Write what will become ``path`` under its temporary name; return that."""
+    begun = temporary_path(path, os.getpid())
     try:
-        path.write_bytes(content)
+        begun.write_bytes(content)
     except OSError as error:
-        path.unlink(missing_ok=True)
+        begun.unlink(missing_ok=True)
         mend = "free some space, or name another folder with -o"
-        raise ExportError(f"cannot write {path.parent / path.name}", error.strerror or str(error), mend) from error
-    return path
+        raise ExportError(f"cannot write {path}", error.strerror or str(error), mend) from error
+    return begun
 
 
 def _failed(request: Request, precision: str, error: Exception) -> Failed:
@@ -173,7 +174,7 @@ def main() -> int:
     os.dup2(2, 1)
     warnings.simplefilter("default")
     threads = int(sys.argv[1])
-    images, modules = _Kept(), _Kept()
+    images, modules = Kept(), Kept()
     try:
         while True:
             try:

@@ -87,11 +87,11 @@ def export_networks(
     """
     chosen = [zoo.get(name, width=width, input_size=input_size, padding=padding) for name in dict.fromkeys(names)]
     _check_installed(formats)
-    calibration = data.calibration(calibration_dir, n=calibration_count, seed=seed)
     requests: list[Request] = []
     depth: dict[str, int] = {}
-    for spec in chosen:
-        resolved = zoo_weights.resolve(spec, weights, say=talk)
+    everything = [zoo_weights.resolve(spec, weights, say=talk) for spec in chosen]
+    calibration = data.calibration(calibration_dir, n=calibration_count, seed=seed)
+    for resolved in everything:
         counts = count(resolved.spec)
         depth[resolved.spec.label] = len(resolved.spec.layers)
         network = {
