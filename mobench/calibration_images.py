@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 NAME = "embedded-v1"
-N = 100
 SIZE = 256
 
 Plane = npt.NDArray[np.float32]
@@ -23,7 +22,8 @@ Plane = npt.NDArray[np.float32]
 
 def image(index: int, *, seed: int = 0) -> npt.NDArray[np.uint8]:
     """Return image ``index`` of the set: uint8 [256, 256, 3], RGB. The same for the same index and seed."""
-    random = np.random.RandomState([seed, index])  # unlike default_rng, its stream never changes between releases
+    # Unlike default_rng's, its stream never changes between releases; it takes no negative seed.
+    random = np.random.RandomState([seed % 2**32, index])
     textures = [_noise(random, rough) for rough in (0.45, 0.6, 0.75)]
     scene = _Scene(random)
     canvas = scene.colour(random) + 0.1 * textures[0][..., None]
@@ -114,8 +114,8 @@ def _noise(random: np.random.RandomState, rough: float) -> Plane:
         cell = place.astype(np.intp)
         part = place - cell
         part = part * part * (3 - 2 * part)  # no creases at the grid's lines
-        rows = grid[cell] + (grid[cell + 1] - grid[cell]) * part[:, None]
-        field += np.float32(weight) * (rows[:, cell] + (rows[:, cell + 1] - rows[:, cell]) * part[None, :])
+        across = grid[:, cell] + (grid[:, cell + 1] - grid[:, cell]) * part[None, :]
+        field += np.float32(weight) * (across[cell] + (across[cell + 1] - across[cell]) * part[:, None])
         cells, weight = cells * 2, weight * rough
     return field
 

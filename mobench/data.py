@@ -10,7 +10,7 @@ import re
 import struct
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,6 @@ def calibration(folder: Path | None, *, n: int = 100, seed: int = 0) -> Calibrat
     if n < 1:
         raise BadInputError(f"calibration with {n} images", "at least one is needed")
     if folder is None:
-        n = min(n, calibration_images.N)
         digest = hashlib.sha256(b"".join(pixels.tobytes() for pixels in _embedded(n, seed)))
         return Calibration(name=calibration_images.NAME, sha256=digest.hexdigest(), n=n, seed=seed)
     found = image_files(folder)
@@ -203,8 +202,9 @@ def calibration(folder: Path | None, *, n: int = 100, seed: int = 0) -> Calibrat
     )
 
 
-def _embedded(n: int, seed: int) -> Iterator[npt.NDArray[np.uint8]]:
-    return (calibration_images.image(index, seed=seed) for index in range(n))
+@functools.lru_cache(maxsize=1)  # hashed once and used once an export; drawing takes seconds
+def _embedded(n: int, seed: int) -> tuple[npt.NDArray[np.uint8], ...]:
+    return tuple(calibration_images.image(index, seed=seed) for index in range(n))
 
 
 @functools.cache

@@ -16,6 +16,10 @@ from PIL import Image
 from mobench import data, store
 from mobench.artifacts import sha256, write_manifest
 from mobench.cli.eval import command
+from mobench.errors import MobenchError
+from mobench.records import Artifact, Target
+from runners import desktop
+from runners.wire import Session
 
 
 def _run(*args: object) -> Result:
@@ -152,6 +156,41 @@ def test_bad_files_are_one_line_each_and_the_others_go_on(onnx_model: Path, phot
     for name in ("none.onnx", "broken.onnx", "foreign.tflite"):
         assert sum(name in line for line in errors) == 1
     assert "Traceback" not in result.stderr
+
+
+def test_a_killed_child_costs_its_file_and_not_the_others(
+    onnx_model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doomed = tmp_path / "doomed.onnx"
+    doomed.write_bytes(onnx_model.read_bytes())
+    opened = desktop.open_session
+
+    def kill(artifact: Artifact, target: Target, **given: Any) -> Session:
+        session = opened(artifact, target, **given)
+        if artifact.path == doomed:
+            session._process.kill()
+        return session
+
+    monkeypatch.setattr(desktop, "open_session", kill)
+    result = _run(doomed, onnx_model, "--data", photos, "--raw-pixels", "--json")
+    assert result.exit_code == 1
+    assert [record["file"] for record in _json(result)] == [str(onnx_model)]
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "doomed.onnx" in error
+    assert "SIGKILL" in error
+
+
+def test_a_full_disk_does_not_hide_what_was_measured(
+    onnx_model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path, _accuracy: object) -> Path:
+        raise MobenchError(str(folder), "No space left on device")
+
+    monkeypatch.setattr(store, "append_accuracy", full)
+    result = _run(onnx_model, "--data", photos, "--raw-pixels", "--json")
+    assert result.exit_code == 1
+    assert _json(result)[0]["n"] == 12
+    assert "No space left" in result.stderr
 
 
 def test_unreadable_images_are_named_once_counted_and_cost_the_exit_status(onnx_model: Path, photos: Path) -> None:
