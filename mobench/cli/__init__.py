@@ -58,7 +58,10 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line. A MobenchError is one line on stderr; exit 1 for a failure, 2 for wrong usage, 130 for Ctrl-C."""
+    """Run the command line. An error a user can mend is one line on stderr.
+
+    Exit 0 all ran, 1 something failed, 2 wrong usage or input, 130 Ctrl-C.
+    """
     try:
         status = cli.main(standalone_mode=False)
     except MobenchError as error:

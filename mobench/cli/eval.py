@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +14,10 @@ import click
 from mobench import accuracy, artifacts, data, store
 from mobench.classifier import Options
 from mobench.cli.run import parse_shape
+from mobench.cli.terminal import Progress, echo_table
 from mobench.errors import BadInputError, MobenchError
 from mobench.records import RUNTIME_FORMATS, Artifact
-from mobench.report.tables import Column, render
+from mobench.report.tables import Column
 from runners import desktop
 
 COLUMNS = (
@@ -105,22 +104,6 @@ def as_record(artifact: Artifact, images: Images, evaluation: accuracy.Evaluatio
     }
 
 
-@contextlib.contextmanager
-def _progress(total: int, text: str) -> Iterator[Callable[[int], None] | None]:
-    """Show a bar on stderr where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress
-
-    with Progress(
-        *Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True), transient=True
-    ) as bar:
-        task = bar.add_task(text, total=total)
-        yield lambda done: bar.advance(task, done)
-
-
 def _triple(_context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, float, float] | None:
     """Parse ``0.485,0.456,0.406``, or one number for all three channels."""
     if text is None:
@@ -204,7 +187,7 @@ def command(
     rows: list[dict[str, Any]] = []
     unreadable: set[str] = set()
     for artifact in usable:
-        with _said() as told, _progress(len(images.labelled), artifact.path.name) as progress:
+        with _said() as told, Progress(artifact.path.name) as bar:
             evaluation = accuracy.evaluate(
                 artifact,
                 images.labelled,
@@ -214,7 +197,7 @@ def command(
                 threads=threads,
                 jobs=jobs or max(1, accuracy.usable_cores() // threads),
                 options=options,
-                progress=progress,
+                progress=bar.counting(len(images.labelled)),
             )
             rows.append(as_record(artifact, images, evaluation))
             for text in evaluation.unreadable:
@@ -232,8 +215,7 @@ def command(
     if json_out:
         click.echo(json.dumps(rows, indent=1, allow_nan=False))
     elif rows:
-        wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        click.echo(render(COLUMNS, rows, "table", width=wide, colour=sys.stdout.isatty()), nl=False)
+        echo_table(COLUMNS, rows)
     return int(failed or bool(unreadable))
 
 

@@ -10,13 +10,12 @@ import click
 from mobench import artifacts, plan, store
 from mobench.cli import terminal
 from mobench.cli.export import export_networks
-from mobench.cli.run import echo_summaries, run_cells
+from mobench.cli.run import run_cells
 from mobench.cli.terminal import Progress
 from mobench.measure import Settings
 from mobench.pareto import points_of, timed_cells
 from mobench.records import RUNTIME_FORMATS, Target
 from mobench.report import front
-from mobench.stats import summarize
 from runners import desktop, device_state
 
 NETWORKS = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")
@@ -65,7 +64,6 @@ def command(budget_s: float, out: Path) -> int:
             journal=journal,
             progress=bar,
         )
-    echo_summaries(run, summarize(run))
     points = points_of(timed_cells([run]), run.accuracies, "auto")
     click.echo(front.show(points, "table", width=terminal.width(), colour=terminal.colour()))
     for suffix in ("svg", "png"):

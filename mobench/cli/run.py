@@ -30,6 +30,7 @@ COLUMNS = (
     Column(key="peak_rss_mb", title="peak MiB", digits=0, align="right"),
     Column(key="doubt_names", title="doubts"),
 )
+_SHOWN = 3  # cells named under a doubt
 
 
 def run_cells(
@@ -108,7 +109,9 @@ def echo_summaries(run: Run, summaries: Sequence[Summary]) -> None:
     for summary in summaries:
         for doubt in summary.doubts:
             by_doubt.setdefault(f"{doubt.name} ({doubt.mend})", []).append(f"{summary.cell}: {doubt.why}")
-    notes += [f"{doubt}\n  " + "\n  ".join(cells) for doubt, cells in by_doubt.items()]
+    for doubt_and_mend, cells in by_doubt.items():
+        more = [f"and {len(cells) - _SHOWN} more (--json has all)"] if len(cells) > _SHOWN else []
+        notes += [doubt_and_mend, *(f"  {text}" for text in (*cells[:_SHOWN], *more))]
     notes += [f"FAILED {f.cell}: {': '.join(filter(None, (f.what, f.why)))}; {f.mend}" for f in run.failures]
     notes.append(f"journal: {run.path}")
     echo_table(COLUMNS, rows, notes)

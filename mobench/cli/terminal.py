@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -45,6 +45,17 @@ class Progress:
         if self._bar:
             self._bar.update(self._task, completed=share, description=text)
             self._bar.refresh()
+
+    def counting(self, total: int) -> Callable[[int], None]:
+        """Return what takes counts of things done, of ``total``, and shows how far it is."""
+        done = 0
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            self(done / total)
+
+        return count
 
     def __enter__(self) -> Progress:
         if self._bar:
