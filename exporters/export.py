@@ -60,7 +60,13 @@ def default_jobs() -> int:
     return max(1, min(MOST_JOBS, cores))
 
 
-def export_all(requests: Sequence[Request], *, predict: Predict, jobs: int | None = None) -> Iterator[Outcome]:
+def export_all(
+    requests: Sequence[Request],
+    *,
+    predict: Predict,
+    jobs: int | None = None,
+    talk: Callable[[str], None] | None = None,
+) -> Iterator[Outcome]:
     """Export, yielding each file's outcome as it is settled; files that are there and unchanged come first.
 
     A failed export is an outcome and does not stop the others. Closing the iterator, as Ctrl-C does, ends the workers
@@ -70,9 +76,9 @@ def export_all(requests: Sequence[Request], *, predict: Predict, jobs: int | Non
         requests: what to export; those that take longest should come first.
         predict: runs a file for its verification.
         jobs: worker processes side by side.
+        talk: told how many files there are to make, when there are any.
 
     Raises:
-        MissingExtraError: a library the exports need is not installed.
         OSError: a folder cannot be made.
     """
     work: queue.SimpleQueue[Request] = queue.SimpleQueue()
@@ -90,7 +96,10 @@ def export_all(requests: Sequence[Request], *, predict: Predict, jobs: int | Non
             work.put(replace(request, precisions=tuple(needed)))
             due += len(needed)
     if due:
-        yield from _in_workers(work, due, predict, min(jobs or default_jobs(), work.qsize()))
+        jobs = min(jobs or default_jobs(), work.qsize())
+        if talk is not None:
+            talk(f"exporting {due} file{'s' if due > 1 else ''}, {jobs} side by side")
+        yield from _in_workers(work, due, predict, jobs)
 
 
 def _in_workers(work: queue.SimpleQueue[Request], due: int, predict: Predict, jobs: int) -> Iterator[Outcome]:
@@ -198,7 +207,7 @@ class _Lane:
         """Have one request converted, and settle each of its precisions."""
         start = log.seek(0, os.SEEK_END)
         left = list(request.precisions)
-        began = time.monotonic()
+        start_s = began = time.monotonic()
 
         def settle(precision: str, **more: Any) -> None:
             nonlocal began
@@ -239,7 +248,7 @@ class _Lane:
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             if self._stopped:
                 return
-            why = self._death(time.monotonic() - began)
+            why = self._death(time.monotonic() - start_s)
             for precision in tuple(left):
                 what = f"{request.path(precision).name} could not be exported"
                 died = ExportError(what, why, "see --verbose for the libraries' words")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobench import artifacts
-from mobench.errors import MissingExtraError, MobenchError
+from mobench.errors import MobenchError
 from mobench.records import Format, Preprocess
 
 if TYPE_CHECKING:
@@ -98,19 +99,13 @@ class Request:
         return precision == "int8" or self.weights.origin.get("kind") == "random"
 
     def versions(self, precision: str) -> dict[str, str]:
-        """Return the versions of all distributions that make the file; nothing is imported.
-
-        Raises:
-            MissingExtraError: one is not installed.
-        """
+        """Return the versions of all distributions that make the file, but those not installed; nothing is imported."""
         more = {"int8": _INT8_VERSIONS, "fp16": _FP16_VERSIONS}.get(precision, {})
-        names = (*_VERSIONS[self.format], *more.get(self.format, ()))
         found = {}
-        for name in names:
-            try:
+        for name in (*_VERSIONS[self.format], *more.get(self.format, ())):
+            # One that is missing may have been renamed in a later release; a converter that misses it will say so.
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 found[name] = importlib.metadata.version(name)
-            except importlib.metadata.PackageNotFoundError:
-                raise MissingExtraError(name, "export") from None
         return found
 
     def key(self, precision: str) -> str:

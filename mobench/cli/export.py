@@ -26,7 +26,7 @@ from mobench.zoo.spec import Padding
 from runners import desktop
 
 # Modules each export needs, and what pip calls them; looked for before anything else is done.
-_NEEDED = {"torch": "torch", "safetensors": "safetensors"}
+_NEEDED = {"torch": "torch"}
 _NEEDED_FOR = {
     "onnx": {"onnx": "onnx", "onnxscript": "onnxscript"},
     "tflite": {"litert_torch": "litert-torch", "ai_edge_quantizer": "ai-edge-quantizer"},
@@ -120,7 +120,7 @@ def export_networks(
     # TFLite takes longest, and of it the deepest network: what is started last should be short.
     requests.sort(key=lambda request: (request.format != "tflite", -depth[request.network["label"]]))
     outcomes: dict[Path, Outcome] = {}
-    for outcome in export_all(requests, predict=predict, jobs=jobs):
+    for outcome in export_all(requests, predict=predict, jobs=jobs, talk=talk):
         outcomes[outcome.path] = outcome
         if say is not None:
             say(outcome)

@@ -1,0 +1,178 @@
+"""Export requests in worker processes: what fails, what is kept, what is left behind, and what is not made again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_export import CLASSES, TinyImages, TinyWeights, channels_first, request, run_onnx, tiny_module
+
+from exporters import worker
+from exporters.export import Outcome, _finish, export_all
+from exporters.recipe import Request
+from mobench import artifacts
+from mobench.errors import ExportError, SessionError
+
+pytest.importorskip("torch", reason="needs mobench[export]")
+pytest.importorskip("onnx", reason="needs mobench[export]")
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> worker.Reference:
+    """The images and logits that any request here is verified with."""
+    found = converted(request(tmp_path / "reference", precisions=()))[0]
+    assert isinstance(found, worker.Reference)
+    return found
+
+
+def converted(what: Request) -> list[worker.Message]:
+    messages: list[worker.Message] = []
+    worker.convert(what, messages.append, worker.Kept(), worker.Kept())
+    return messages
+
+
+def test_worker_sends_the_reference_then_each_file(tmp_path: Path) -> None:
+    import torch
+
+    reference, *files, done = converted(request(tmp_path, precisions=("fp32", "int8")))
+    assert isinstance(reference, worker.Reference)
+    with torch.inference_mode():
+        logits = tiny_module()(torch.from_numpy(channels_first(reference.images))).numpy()
+    np.testing.assert_allclose(reference.logits, logits, atol=1e-5)  # of the network before batch norm was folded
+    assert isinstance(done, worker.Done)
+    found = [(f.precision, f.path.name[0], f.path.suffix) for f in files if isinstance(f, worker.Converted)]
+    assert found == [("fp32", ".", ".onnx"), ("int8", ".", ".onnx")]
+
+
+def test_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_half(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    failed = next(m for m in converted(request(tmp_path)) if isinstance(m, worker.Failed))
+    assert str(failed.error) == (
+        f"cannot write {tmp_path / 'tiny-fp32.onnx'}: No space left on device;"
+        " free some space, or name another folder with -o"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_at_the_manifest_leaves_no_file_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: worker.Reference
+) -> None:
+    def refuse(path: Path, manifest: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(artifacts, "write_manifest", refuse)
+    begun = tmp_path / ".tiny-fp32.1.onnx"
+    begun.write_bytes(b"model")
+    with pytest.raises(ExportError, match=r"cannot write .*No space left on device"):
+        _finish(request(tmp_path), "fp32", begun, reference, lambda path, inputs: reference.logits)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- worker processes ---
+
+
+@pytest.fixture
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let worker processes unpickle what this file defines."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+def predict_onnx(path: Path, inputs: np.ndarray) -> np.ndarray:
+    return run_onnx(path, inputs)
+
+
+def by_label(outcomes: Iterator[Outcome]) -> dict[str, Outcome]:
+    return {f"{outcome.label}-{outcome.precision}": outcome for outcome in outcomes}
+
+
+@pytest.mark.usefixtures("importable")
+def test_failures_are_outcomes_and_do_not_stop_the_others(tmp_path: Path) -> None:
+    """One worker meets an exception, an abort, a file that came out wrong and one that does not run, and goes on."""
+
+    def predict(path: Path, inputs: np.ndarray) -> np.ndarray:
+        if "wrong" in path.name:  # as if a weight had been damaged on the way
+            return np.zeros((len(inputs), CLASSES), np.float32)
+        if "dies" in path.name:
+            raise SessionError(path.name, "its process ended (killed by SIGABRT)", "try the other runtime")
+        return run_onnx(path, inputs)
+
+    requests = [
+        request(tmp_path, "raise", "raises"),
+        request(tmp_path, "abort", "aborts"),
+        request(tmp_path, "", "wrong"),
+        request(tmp_path, "", "dies"),
+        request(tmp_path, "", "good", ("fp32", "int8")),
+    ]
+    found = by_label(export_all(requests, predict=predict, jobs=1))
+    errors = {label: str(outcome.error) for label, outcome in found.items() if outcome.error}
+    assert errors.keys() == {"raises-fp32", "aborts-fp32", "wrong-fp32", "dies-fp32"}
+    assert "could not be exported: RuntimeError: no such operator; see --verbose" in errors["raises-fp32"]
+    assert "the library's own words" in found["raises-fp32"].log
+    assert "and a second line" in found["raises-fp32"].log
+    assert "killed by SIGABRT" in errors["aborts-fp32"]
+    assert "wrong-fp32.onnx is too far from torch" in errors["wrong-fp32"]
+    assert "dies-fp32.onnx does not run" in errors["dies-fp32"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["good-fp32.onnx", "good-fp32.onnx.json", "good-int8.onnx", "good-int8.onnx.json"]
+
+    manifest = found["good-int8"].manifest
+    assert manifest["calibration"] == TinyImages().describe()
+    assert found["good-fp32"].manifest["calibration"] is None
+    assert manifest["verification"]["tolerance"] == {"max_rel_error": None, "min_snr_db": 5.0}
+    assert manifest["verification"]["n"] == 8
+
+    again = by_label(export_all([requests[-1]], predict=predict))
+    assert {outcome.status for outcome in again.values()} == {"unchanged"}
+    assert again["good-int8"].manifest == manifest
+
+    (tmp_path / "good-fp32.onnx").write_bytes(b"damaged")
+    statuses = {label: o.status for label, o in by_label(export_all([requests[-1]], predict=predict)).items()}
+    assert statuses == {"good-fp32": "exported", "good-int8": "unchanged"}
+
+
+@pytest.mark.usefixtures("importable")
+def test_closing_the_iterator_ends_the_workers_and_leaves_nothing_begun(tmp_path: Path) -> None:
+    outcomes = export_all(
+        [request(tmp_path, "", "first"), request(tmp_path, "hang", "second")], predict=predict_onnx, jobs=1
+    )
+    assert next(outcomes).label == "first"
+    start = time.monotonic()
+    outcomes.close()
+    assert time.monotonic() - start < 30  # not the two minutes the worker would have slept
+    assert not [thread for thread in threading.enumerate() if thread.name == "mobench-export"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first-fp32.onnx", "first-fp32.onnx.json"]
+
+
+# --- keys ---
+
+
+def test_the_key_follows_what_determines_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = request(tmp_path)
+    keys = {
+        plain.key("fp32"),
+        plain.key("int8"),
+        replace(plain, format="tflite").key("fp32"),
+        replace(plain, weights=TinyWeights("other")).key("fp32"),
+        replace(plain, network={**plain.network, "padding": "symmetric"}).key("fp32"),
+        replace(plain, calibration=TinyImages(sha256="2")).key("int8"),
+    }
+    assert len(keys) == 6
+    # Other photographs do not change a float file of given weights, nor does the folder it lies in.
+    assert replace(plain, calibration=TinyImages(sha256="2")).key("fp32") == plain.key("fp32")
+    assert replace(plain, folder=tmp_path / "elsewhere").key("fp32") == plain.key("fp32")
+    version: Callable[[str], str] = lambda name: "99"  # noqa: E731
+    monkeypatch.setattr("importlib.metadata.version", version)
+    assert plain.key("fp32") not in keys
