@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -17,9 +15,10 @@ import numpy.typing as npt
 from exporters.export import Outcome, export_all
 from exporters.recipe import Request
 from mobench import artifacts, data, zoo
+from mobench.cli.terminal import echo_table
 from mobench.errors import MissingExtraError
 from mobench.records import FORMATS, PRECISIONS, RUNTIME_FORMATS, Format, Target
-from mobench.report.tables import Column, render
+from mobench.report.tables import Column
 from mobench.zoo import weights as zoo_weights
 from mobench.zoo.count import count
 from mobench.zoo.spec import Padding
@@ -184,15 +183,15 @@ def progress_line(outcome: Outcome) -> str:
     )
 
 
-def as_table(outcomes: Sequence[Outcome], *, width: int | None, colour: bool) -> str:
-    """Return the outcomes as a terminal table, with what failed under it."""
+def echo_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """Print the outcomes as a table, with what failed under it."""
     rows = []
     for outcome in outcomes:
         row = record(outcome)
         rows.append({**row, "size_mb": row["size_bytes"] / 1e6 if row["size_bytes"] else None})
     notes = ["max error, SNR, top-1: the file's logits against torch's FP32 on calibration images"]
     notes += [f"FAILED {outcome.path.name}: {outcome.error}" for outcome in outcomes if outcome.error]
-    return render(COLUMNS, rows, "table", notes=notes, width=width, colour=colour)
+    echo_table(COLUMNS, rows, notes)
 
 
 @click.command()
@@ -263,7 +262,5 @@ def command(
     if json_out:
         click.echo(json.dumps([record(outcome) for outcome in outcomes], indent=1, allow_nan=False))
     else:
-        tty = sys.stdout.isatty()
-        table = as_table(outcomes, width=shutil.get_terminal_size().columns if tty else None, colour=tty)
-        click.echo(table, nl=False)
+        echo_outcomes(outcomes)
     return 1 if any(outcome.error for outcome in outcomes) else 0
