@@ -16,6 +16,10 @@ from mobench.store import SCHEMA, Journal, now
 
 BLOCK_NS = 5_000_000  # a block is as short as this allows: one inference of a 10 ms net, 125 of a 40 us one
 MAX_TIMED = 500
+# Untimed inferences before the timed ones. While others have their turn a model's weights leave the caches, and it takes
+# several passes to bring them back. After one, MobileNetV2 INT8 in ONNX Runtime is 18 % above a loop of its own and its
+# ratio to FP32 11 % off; after four, 6 % and 3 %; eight gain 1 % more and cost half of the rounds (benchmarks/lead_in.py).
+LEAD_IN = 4
 START_SHARE = 0.5  # the share of the budget that may go into starting processes: more starts beat more rounds
 EARLIEST_STOP = 5  # incarnations before a narrow interval is believed (benchmarks/coverage.py: stopping keeps coverage)
 MAX_INCARNATIONS = 12
@@ -193,7 +197,7 @@ class Campaign:
             block = self._block(one, incarnation, -1, len(figures), "warmup", lead_in=0, timed=timed)
             figures.append(block_ns(block))
         one.timed = self._timed.setdefault(one.cell.id, _timed(min(figures[-8:])))
-        one.lead_in = max(1, one.timed // 2)
+        one.lead_in = max(LEAD_IN, one.timed // 2)
 
     def _rounds(self, incarnation: int, live: list[_Live], until: float) -> None:
         number = 0
