@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mobench.measure import EARLIEST_STOP
 from mobench.records import Block
-from mobench.stats import half_width, paired_ratio
+from mobench.stats import MIN_INCARNATIONS, half_width, paired_ratio
 
-DESIGNS = ((4, 20), (4, 80), (6, 20), (8, 20), (8, 80), (12, 20), (12, 80))
+DESIGNS = ((9, 6), (5, 20), (5, 80), (8, 20), (8, 80), (12, 20), (12, 80))
 
 
 def blocks(recording: pd.DataFrame, cell: str) -> dict[int, list[Block]]:
@@ -92,7 +91,7 @@ def main() -> None:
     cells = blocks(recording, "fp32_a"), blocks(recording, "fp32_b")
     designs = [(f"{count} x {rounds}", rounds, count, count, 0.0) for count, rounds in DESIGNS]
     designs += [
-        (f"{EARLIEST_STOP} to 16 x {rounds}, until ±1 %", rounds, EARLIEST_STOP, 16, 0.01) for rounds in (20, 60)
+        (f"{MIN_INCARNATIONS} to 16 x {rounds}, until ±1 %", rounds, MIN_INCARNATIONS, 16, 0.01) for rounds in (20, 60)
     ]
     rng = random.Random(0)
     print(

@@ -16,12 +16,14 @@ from mobench.store import SCHEMA, Journal, now
 
 BLOCK_NS = 5_000_000  # a block is as short as this allows: one inference of a 10 ms net, 125 of a 40 us one
 MAX_TIMED = 500
-# Untimed inferences before the timed ones. While others have their turn a model's weights leave the caches, and it takes
-# several passes to bring them back. After one, MobileNetV2 INT8 in ONNX Runtime is 18 % above a loop of its own and its
-# ratio to FP32 11 % off; after four, 6 % and 3 %; eight gain 1 % more and cost half of the rounds (benchmarks/lead_in.py).
+# Untimed inferences before the timed ones. While others have their turn a model's weights leave the caches, and it
+# takes several passes to bring them back. After one, MobileNetV2 INT8 in ONNX Runtime is 18 % above a loop of its own
+# and its ratio to FP32 11 % off; after four, 6 % and 3 %; eight gain 1 % and cost half of the rounds
+# (benchmarks/lead_in.py).
 LEAD_IN = 4
-START_SHARE = 0.5  # the share of the budget that may go into starting processes: more starts beat more rounds
-EARLIEST_STOP = 5  # incarnations before a narrow interval is believed (benchmarks/coverage.py: stopping keeps coverage)
+# Rounds an incarnation should have: with fewer the median over them is too rough, with many more a further start would
+# have been the better use of the time (benchmarks/coverage.py).
+ROUNDS = 20
 MAX_INCARNATIONS = 12
 WARMUP_BLOCKS = 60
 WARMUP_S = 1.0
@@ -58,8 +60,13 @@ class _Live:
 
     cell: Cell
     session: Session
-    lead_in: int
-    timed: int
+    lead_in: int = LEAD_IN
+    timed: int = 1
+    latency_ns: float = 0.0
+
+    def block_s(self) -> float:
+        """Return about how long a block takes."""
+        return (self.lead_in + self.timed) * self.latency_ns / 1e9
 
 
 class Campaign:
@@ -148,7 +155,8 @@ class Campaign:
                     return "failed"
                 starting = self._elapsed() - began
                 if not planned:
-                    planned = min(MAX_INCARNATIONS, max(MIN_INCARNATIONS, int(START_SHARE * budget / starting)))
+                    incarnation_s = starting + ROUNDS * sum(one.block_s() for one in live)
+                    planned = min(MAX_INCARNATIONS, max(MIN_INCARNATIONS, int(budget / incarnation_s)))
                 # What is left goes evenly to the incarnations to come; past the plan, each is as long as one of those.
                 share = (budget - began) / max(1, planned - incarnation) if incarnation < planned else budget / planned
                 until = min(budget, began + max(share, starting))
@@ -157,7 +165,7 @@ class Campaign:
                 for one in live:
                     one.session.close()
             incarnation += 1
-            if incarnation >= EARLIEST_STOP and self._is_precise():
+            if incarnation >= MIN_INCARNATIONS and self._is_precise():
                 return "precise"
             if self._elapsed() + starting >= budget:
                 return "budget"
@@ -174,7 +182,7 @@ class Campaign:
                 except MobenchError as error:
                     self._fail(cell, incarnation, error, strikes=2)  # what does not load now will not load later
                     continue
-                live.append(_Live(cell, session, 1, 1))
+                live.append(_Live(cell, session))
                 self._journal.append(
                     "session", cell=cell.id, incarnation=incarnation, t_s=self._elapsed(), ready=asdict(session.ready)
                 )
@@ -196,7 +204,8 @@ class Campaign:
         while is_trending(figures) and len(figures) < WARMUP_BLOCKS and self._clock() - began < WARMUP_S:
             block = self._block(one, incarnation, -1, len(figures), "warmup", lead_in=0, timed=timed)
             figures.append(block_ns(block))
-        one.timed = self._timed.setdefault(one.cell.id, _timed(min(figures[-8:])))
+        one.latency_ns = min(figures[-8:])
+        one.timed = self._timed.setdefault(one.cell.id, _timed(one.latency_ns))
         one.lead_in = max(LEAD_IN, one.timed // 2)
 
     def _rounds(self, incarnation: int, live: list[_Live], until: float) -> None:

@@ -23,7 +23,7 @@ from mobench.records import Block, Ready, Run
 Interval = tuple[float, float]
 
 CONFIDENCE = 0.95
-MIN_INCARNATIONS = 4
+MIN_INCARNATIONS = 5  # before it a narrow interval is not believed: the t-interval covers too rarely where it may stop
 MIN_BLOCKS = 40
 P99_SAMPLES = 459  # below it the 99th percentile has no upper bound at 99 % confidence: 0.99 ** 459 < 0.01
 TREND_WINDOW = 8
