@@ -9,6 +9,8 @@ Needs the `tensorflow` extra. Weights are random on both sides: latency does not
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +57,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for precision in ("fp32", "int8"):
             keras = Path(folder, f"keras-{precision}.tflite")
-            convert(precision, keras)
+            with contextlib.redirect_stdout(sys.stderr):  # TensorFlow prints its signatures
+                convert(precision, keras)
             files = [keras, arguments.folder / f"mobilenet_v2-{precision}.tflite"]
             cells = plan.make_cells([artifacts.read(file) for file in files], [target])
             settings = Settings(budget_s=arguments.budget, ratio_half_width=0.002)
