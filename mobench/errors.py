@@ -27,12 +27,13 @@ class BadInputError(MobenchError):
 
 
 class MissingExtraError(MobenchError):
-    """An optional part of mobench is not installed."""
+    """A package that only some of mobench needs is not installed; ``extra`` brings it, or pip alone where empty."""
 
     kind = "missing_extra"
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed", mend=f"pip install 'mobench[{extra}]'")
+    def __init__(self, package: str, extra: str = "") -> None:
+        mend = f"pip install 'mobench[{extra}]'" if extra else f"pip install {package}"
+        super().__init__(f"{package} is not installed", mend=mend)
 
 
 class SessionError(MobenchError):

@@ -272,5 +272,5 @@ def _doubts(
     delegated, total = ready[-1].nodes_delegated, ready[-1].nodes_total
     # A QUANTIZE or DEQUANTIZE at either end of a quantized graph stays outside by design and costs next to nothing.
     if delegated is not None and total is not None and total - delegated > 4:
-        found.append(Doubt(name="PARTIAL_DELEGATE", why=f"{ready[-1].got} runs {delegated} of {total} nodes"))
+        found.append(Doubt(name="PARTIAL_DELEGATE", why=f"{ready[-1].asked} runs {delegated} of {total} nodes"))
     return tuple(found)

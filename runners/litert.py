@@ -22,7 +22,7 @@ def _interpreter() -> tuple[str, Any]:
             return package, importlib.import_module(module).Interpreter
         except ImportError:
             continue
-    raise MissingExtraError("ai-edge-litert (or tflite-runtime)", "")
+    raise MissingExtraError("ai-edge-litert")
 
 
 _PACKAGE, _Interpreter = _interpreter()
@@ -51,7 +51,7 @@ class LitertModel:
         self._input_details = self._interpreter.get_input_details()
         self.inputs = [_describe(detail) for detail in self._input_details]
         self.nodes_delegated, self.nodes_total = count_delegated(self._interpreter._get_ops_details())
-        self.got = "XNNPACK" if self.nodes_delegated else "reference kernels"
+        self.got = "XNNPACK" if self.nodes_delegated else "built-in kernels"
         # Nothing of ours stands between the worker's clock and the interpreter.
         self.invoke: Callable[[], None] = self._interpreter.invoke
 

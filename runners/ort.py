@@ -13,7 +13,7 @@ from mobench.errors import MissingExtraError, SessionError
 try:
     import onnxruntime
 except ImportError as error:
-    raise MissingExtraError("onnxruntime", "") from error
+    raise MissingExtraError("onnxruntime") from error
 
 # ONNX Runtime's type names, "tensor(float)", to NumPy's; TensorProto spells float32 and float64 its own way.
 _DTYPES = {"float": "float32", "double": "float64"}

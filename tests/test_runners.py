@@ -135,3 +135,57 @@ def test_the_machine_is_described() -> None:
     assert machine["cores"] == os.cpu_count() and machine["cpu"] and machine["kernel"]
     assert device_state.steal_ticks() >= 0
     assert device_state.snapshot()["load_1m"] >= 0
+
+
+def _hide(folder: Path, *modules: str) -> dict[str, str]:
+    """Return an environment in which importing any of the modules fails as if it were not installed."""
+    for module in modules:
+        (folder / module).mkdir(parents=True)
+        (folder / module / "__init__.py").write_text("raise ImportError('hidden by a test')\n")
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+@pytest.mark.parametrize(
+    ("hidden", "fixture", "package"),
+    [
+        (("onnxruntime",), "onnx_model", "onnxruntime"),
+        (("ai_edge_litert", "tflite_runtime"), "tflite_model", "ai-edge-litert"),
+    ],
+)
+def test_a_missing_runtime_is_one_line_that_names_the_package(
+    hidden: tuple[str, ...], fixture: str, package: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    command = [sys.executable, "-m", "mobench", "run", str(request.getfixturevalue(fixture)), "--budget", "1", "--json"]
+    env = _hide(tmp_path / "hidden", *hidden)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert f"error: {package} is not installed; pip install {package}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_tflite_runtime_stands_in_where_ai_edge_litert_is_absent(tflite_model: Path, tmp_path: Path) -> None:
+    """A stand-in package of that name, whose interpreter is the real one: who is asked, and what is reported."""
+    import ai_edge_litert
+
+    env = _hide(tmp_path / "hidden", "ai_edge_litert")
+    package = tmp_path / "hidden" / "tflite_runtime"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "interpreter.py").write_text(
+        "import sys, types\n"
+        "real = types.ModuleType('ai_edge_litert')\n"
+        f"real.__path__ = [{str(Path(ai_edge_litert.__file__).parent)!r}]\n"
+        "sys.modules['ai_edge_litert'] = real\n"
+        "from ai_edge_litert.interpreter import Interpreter\n"
+    )
+    info = tmp_path / "hidden" / "tflite_runtime-9.9.9.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tflite-runtime\nVersion: 9.9.9\n")
+    script = (
+        "from pathlib import Path\nfrom mobench import artifacts\nfrom mobench.records import Target\n"
+        "from runners import desktop\n"
+        f"with desktop.open_session(artifacts.read(Path({str(tflite_model)!r})), Target(runtime='litert')) as s:\n"
+        "    print(dict(s.ready.versions), s.ready.got)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
+    assert "'tflite-runtime': '9.9.9'" in done.stdout, done.stderr
