@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from weight_files import refusal, save_file, state, write
 
 from mobench import zoo
 from mobench.errors import BadInputError
@@ -19,16 +20,9 @@ from mobench.zoo import weights
 from mobench.zoo.keys import LAYOUTS, recognise, tensors
 
 torch = pytest.importorskip("torch", reason="needs mobench[export]")
-save_file = pytest.importorskip("safetensors.torch", reason="needs mobench[export]").save_file
 
 EVERY_LAYOUT = [(name, layout) for name in zoo.names() for layout in LAYOUTS[name]]
 SMALL = zoo.get("mobilenet_v1", width=0.25, input_size=64)
-
-
-def state(spec, layout, seed=0):
-    """Tensors for every key of a layout, variances positive."""
-    generator = torch.Generator().manual_seed(seed)
-    return {t.theirs: torch.rand(t.their_shape, generator=generator) + 0.1 for t in tensors(spec, layout)}
 
 
 def timm_v1():
@@ -37,19 +31,6 @@ def timm_v1():
 
 def images(n=8, size=64, seed=0):
     return np.random.default_rng(seed).normal(size=(n, 3, size, size)).astype(np.float32)
-
-
-def write(path, held, metadata=None):
-    save_file(held, path, metadata=metadata)
-    return str(path)
-
-
-def refusal(spec, source, **options):
-    """Return the one line that resolving or building ends with."""
-    with pytest.raises(BadInputError) as error:
-        weights.resolve(spec, source, **options).build()
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 # --- random
