@@ -138,8 +138,11 @@ def _in_precision(model: bytes, file_format: str, precision: str, images: npt.ND
     if precision == "fp32":
         return model
     quantizer = importlib.import_module(QUANTIZERS[file_format])
-    content: bytes = quantizer.to_int8(model, images) if precision == "int8" else quantizer.to_fp16(model)
-    return content
+    made: dict[str, Callable[[], bytes]] = {
+        "fp16": lambda: quantizer.to_fp16(model),
+        "int8": lambda: quantizer.to_int8(model, images),
+    }
+    return made[precision]()
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -125,7 +125,7 @@ def seeded_order(paths: Sequence[Path], folder: Path, seed: int) -> list[Path]:
     """Shuffle ``paths`` by ``seed`` and their path in ``folder``: the same on every platform and Python version."""
 
     def key(path: Path) -> bytes:
-        return hashlib.sha256(f"{seed}:{path.relative_to(folder).as_posix()}".encode()).digest()
+        return hashlib.sha256(f"{seed}:{os.path.relpath(path, folder)}".encode()).digest()
 
     return sorted(paths, key=key)
 

@@ -32,7 +32,7 @@ class MissingExtraError(MobenchError):
     kind = "missing_extra"
 
     def __init__(self, package: str, extra: str = "") -> None:
-        mend = f"pip install 'mobench[{extra}]'" if extra else f"pip install {package}"
+        mend = f"pip install '.[{extra}]' in mobench's source folder" if extra else f"pip install {package}"
         super().__init__(f"{package} is not installed", mend=mend)
 
 

@@ -25,6 +25,7 @@ LEAD_IN = 4
 # have been the better use of the time (benchmarks/coverage.py).
 ROUNDS = 20
 MAX_INCARNATIONS = 12
+DEADLINE_FACTOR = 10  # a block may take this many times as long as its inferences would at the first one's pace
 WARMUP_BLOCKS = 60
 WARMUP_S = 1.0
 
@@ -151,9 +152,11 @@ class Campaign:
             began = self._elapsed()
             live = self._start_sessions(incarnation)
             try:
-                if not live:
-                    return "failed"
                 starting = self._elapsed() - began
+                if not live:
+                    if not self._left():
+                        return "failed"
+                    continue  # every session died in this start; each gets another
                 if not planned:
                     incarnation_s = starting + ROUNDS * sum(one.block_s() for one in live)
                     planned = min(MAX_INCARNATIONS, max(MIN_INCARNATIONS, int(budget / incarnation_s)))
@@ -171,7 +174,7 @@ class Campaign:
                 return "budget"
 
     def _start_sessions(self, incarnation: int) -> list[_Live]:
-        cells = [cell for cell in self._cells if self._strikes.get(cell.id, 0) < 2]
+        cells = self._left()
         self._random.shuffle(cells)
         live: list[_Live] = []
         try:
@@ -180,7 +183,8 @@ class Campaign:
                 try:
                     session = self._open(cell)
                 except MobenchError as error:
-                    self._fail(cell, incarnation, error, strikes=2)  # what does not load now will not load later
+                    # What has never loaded will not load later; what has run before may have met a full memory.
+                    self._fail(cell, incarnation, error, strikes=1 if self._blocks[cell.id] else 2)
                     continue
                 live.append(_Live(cell, session))
                 self._journal.append(
@@ -229,7 +233,9 @@ class Campaign:
         self, one: _Live, incarnation: int, number: int, position: int, phase: Any, *, lead_in: int, timed: int
     ) -> Block:
         stolen, t_s = self._steal(), self._elapsed()
-        timing = one.session.time(lead_in=lead_in, timed=timed, deadline_s=self._settings.deadline_s)
+        expected_s = (lead_in + timed) * one.session.ready.first_ns / 1e9
+        deadline_s = max(self._settings.deadline_s, DEADLINE_FACTOR * expected_s)
+        timing = one.session.time(lead_in=lead_in, timed=timed, deadline_s=deadline_s)
         block = Block(
             cell=one.cell.id,
             incarnation=incarnation,
@@ -260,16 +266,23 @@ class Campaign:
 
     def _is_precise(self) -> bool:
         """Return whether every interval is as narrow as asked."""
-        for cell, blocks in self._blocks.items():
-            if not blocks:
-                continue
+        left = {cell.id for cell in self._left()}
+        for cell in left:
+            blocks = self._blocks[cell]
+            if len({block.incarnation for block in blocks}) < MIN_INCARNATIONS:
+                return False
             p50 = estimate((b.incarnation, block_ns(b)) for b in blocks)
             if p50 is None or half_width(*p50) > self._settings.p50_half_width:
                 return False
             ratio = paired_ratio(blocks, self._blocks[self._baseline])
-            if cell != self._baseline and ratio and half_width(*ratio) > self._settings.ratio_half_width:
+            paired = cell != self._baseline and self._baseline in left
+            if paired and ratio and half_width(*ratio) > self._settings.ratio_half_width:
                 return False
         return True
+
+    def _left(self) -> list[Cell]:
+        """Return the cells that are not given up."""
+        return [cell for cell in self._cells if self._strikes.get(cell.id, 0) < 2]
 
     def _tell(self, text: str) -> None:
         self._progress(min(1.0, self._elapsed() / self._settings.budget_s), text)

@@ -284,13 +284,17 @@ def _published(summary: Summary) -> tuple[float, str] | None:
     if not network:
         return None
     weights = summary.weights or {}
-    if weights.get("published_top1") is not None:
-        return float(weights["published_top1"]), f"{weights.get('source')}"
+    if weights.get("kind") == "pretrained":
+        top1 = weights.get("published_top1")
+        return None if top1 is None else (float(top1), str(weights.get("source")))
     try:
         spec = zoo.get(str(network["name"]), width=network.get("width"), input_size=network.get("input_size"))
     except (BadInputError, KeyError):  # exported by a mobench that knows other networks
         return None
-    return None if spec.published_top1 is None else (spec.published_top1, spec.published_source)
+    if spec.published_top1 is None:
+        return None
+    whose = " (not of these weights)" if weights.get("kind") == "file" else ""
+    return spec.published_top1, f"{spec.published_source}{whose}"
 
 
 def _machine(run: Run) -> str:

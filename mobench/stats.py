@@ -127,7 +127,9 @@ def log_interval(values: Sequence[float], within: Sequence[float]) -> tuple[floa
     """
     logs = [math.log(value) for value in values]
     mean = math.fsum(logs) / len(logs)
-    if len(logs) >= 2:
+    if len(logs) == 2:
+        return math.exp(mean), None  # Student's t with one degree of freedom: an interval that says nothing
+    if len(logs) > 2:
         from scipy.special import stdtrit  # imported here: half of this module's users need no interval
 
         error = math.sqrt(math.fsum((v - mean) ** 2 for v in logs) / (len(logs) - 1) / len(logs))
@@ -191,7 +193,8 @@ def summarize(run: Run) -> list[Summary]:
         sessions[cell_id].append(said)
     failures = {failure.cell: failure for failure in run.failures}
     baseline = run.header.get("baseline", "")
-    precision = run.header.get("settings", {}).get("p50_half_width", 0.02)
+    settings = run.header.get("settings", {})
+    asked = settings.get("p50_half_width", 0.02), settings.get("ratio_half_width", 0.01)
     summaries = []
     for cell in run.header.get("cells", ()):
         failure = failures.get(cell["id"])
@@ -234,7 +237,7 @@ def summarize(run: Run) -> list[Summary]:
                 incarnations=len({b.incarnation for b in own}),
                 n_blocks=len(own),
                 n_inferences=len(every),
-                doubts=_doubts(own, warmup[cell["id"]], ready, p50, precision) if own else (),
+                doubts=_doubts(own, warmup[cell["id"]], ready, p50, None if same else ratio, asked) if own else (),
                 failure=": ".join(p for p in (failure.what, failure.why) if p) if failure else None,
             )
         )
@@ -246,16 +249,22 @@ def _doubts(
     warmup: Sequence[Block],
     ready: Sequence[Ready],
     p50: tuple[float, Interval | None] | None,
-    precision: float,
+    ratio: tuple[float, Interval | None] | None,
+    asked: tuple[float, float],
 ) -> tuple[Doubt, ...]:
     found = []
-    width = half_width(*p50) if p50 else math.inf
+    noise = []
+    for name, estimated, wanted in (("p50", p50, asked[0]), ("the ratio", ratio, asked[1])):
+        width = half_width(*estimated) if estimated else 0.0
+        if width > wanted:
+            noise.append(
+                f"{name} is known to {'nothing' if math.isinf(width) else f'±{width:.1%}'}, ±{wanted:.1%} asked"
+            )
     stolen = sum(b.steal_ticks > 0 for b in steady) / len(steady)
-    if width > precision:
-        share = "unknown" if math.isinf(width) else f"±{width:.1%}"
-        found.append(Doubt(name="NOISY", why=f"the interval of p50 is {share}, {precision:.0%} was asked"))
-    elif stolen > STEAL_SHARE:
-        found.append(Doubt(name="NOISY", why=f"the hypervisor stole time in {stolen:.0%} of the blocks"))
+    if stolen > STEAL_SHARE:
+        noise.append(f"the hypervisor stole time in {stolen:.0%} of the blocks")
+    if noise:
+        found.append(Doubt(name="NOISY", why="; ".join(noise)))
     ordered = [block_ns(b) for b in sorted(steady, key=lambda b: b.t_s)]
     third = len(ordered) // 3
     if third >= TREND_WINDOW:
@@ -263,7 +272,8 @@ def _doubts(
         if abs(change) > DRIFT_SHARE:
             found.append(Doubt(name="DRIFT", why=f"p50 changed by {change:+.0%} from the first third to the last"))
     warm = _by_incarnation((b.incarnation, block_ns(b)) for b in warmup)
-    unsteady = sum(is_trending(values) for values in warm.values())
+    # A slow model's warm-up ends by time before there are enough blocks to tell.
+    unsteady = sum(len(values) >= TREND_WINDOW and is_trending(values) for values in warm.values())
     if unsteady:
         found.append(Doubt(name="UNSTEADY", why=f"still falling after warm-up in {unsteady} of {len(warm)} starts"))
     incarnations = len({b.incarnation for b in steady})

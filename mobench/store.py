@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import fcntl
+import itertools
 import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mobench.errors import BadInputError, MobenchError
 from mobench.records import Accuracy, Block, Failure, Ready, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = 1
 
@@ -31,6 +37,7 @@ class Journal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            fcntl.flock(self._file, fcntl.LOCK_EX)  # two evals share accuracy.jsonl; freed when it is closed
             text = path.read_bytes()
             os.ftruncate(self._file, text.rfind(b"\n") + 1)
         except OSError as error:
@@ -68,19 +75,27 @@ class Journal:
 
 def _unwritable(path: Path, error: OSError) -> MobenchError:
     reason = error.strerror or str(error)
-    return MobenchError(str(path), reason, "make room there or choose another folder; what was written before is kept")
+    return MobenchError(
+        str(path), reason, "choose another folder, or make room or permission there; what was written before is kept"
+    )
 
 
 def new_path(folder: Path, kind: str, machine: Mapping[str, Any]) -> Path:
-    """Return a fresh journal's path: ``folder/<machine>/<time>-<kind>.jsonl``."""
+    """Make a fresh, empty journal and return its path: ``folder/<machine>/<time>-<kind>.jsonl``."""
     slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|\bcpu\b|@.*", "", str(machine["cpu"]).lower())).strip("-")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    path = folder / f"{slug or 'machine'}-{machine['cores']}c" / f"{stamp}-{kind}.jsonl"
-    number = 2
-    while path.exists():
-        path = path.with_name(f"{stamp}-{kind}-{number}.jsonl")
-        number += 1
-    return path
+    home = folder / f"{slug or 'machine'}-{machine['cores']}c"
+    for number in itertools.count(1):
+        path = home / (f"{stamp}-{kind}.jsonl" if number == 1 else f"{stamp}-{kind}-{number}.jsonl")
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            path.touch(exist_ok=False)  # two campaigns may begin in the same second
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        return path
+    raise AssertionError("unreachable")
 
 
 def append_accuracy(folder: Path, accuracy: Accuracy) -> Path:
@@ -172,6 +187,15 @@ def read(path: Path) -> Run:
         accuracies=tuple(accuracies),
         end=end,
     )
+
+
+def to_frame(run: Run) -> pd.DataFrame:
+    """Return a campaign's blocks as a DataFrame, a row a block: ``Block``'s fields, and ``latency_ms``, its median."""
+    import pandas as pd
+
+    rows = [dataclasses.asdict(block) | {"latency_ms": median(block.wall_ns) / 1e6} for block in run.blocks]
+    columns = [field.name for field in dataclasses.fields(Block)]
+    return pd.DataFrame(rows, columns=[*columns, "latency_ms"])
 
 
 def _header(path: Path, event: dict[str, Any]) -> dict[str, Any]:

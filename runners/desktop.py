@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mobench.errors import BadInputError
@@ -17,21 +20,41 @@ START_DEADLINE_S = 120.0
 def choose_cores(threads: int) -> tuple[int, ...]:
     """Return the affinity mask for ``threads`` threads: the fastest of the allowed cores, the last numbered first.
 
-    Low-numbered cores serve most interrupts, and leave one for the parent process. As many threads as cores, or more,
-    means no choice.
+    Low-numbered cores serve most interrupts. Of two hardware threads of one core the second is taken last. As many
+    threads as cores, or more, means no choice.
     """
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if threads >= len(allowed):
         return tuple(allowed)
 
-    def rank(core: int) -> tuple[int, int]:
-        limit = Path(f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq")
+    def rank(core: int) -> tuple[int, bool, int]:
+        folder = Path(f"/sys/devices/system/cpu/cpu{core}")
         try:
-            return int(limit.read_text()), core
+            fastest_khz = int((folder / "cpufreq/cpuinfo_max_freq").read_text())
         except (OSError, ValueError):
-            return 0, core
+            fastest_khz = 0
+        try:
+            first = re.match(r"\d+", (folder / "topology/thread_siblings_list").read_text())
+        except OSError:
+            first = None
+        return fastest_khz, first is None or int(first[0]) == core, core
 
     return tuple(sorted(sorted(allowed, key=rank)[-threads:]))
+
+
+@contextmanager
+def keep_off(cores: Collection[int]) -> Iterator[None]:
+    """Keep this process off the cores that are measured, as far as there are others, for as long as this lasts."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    others = allowed - set(cores)
+    if not others:
+        yield
+        return
+    os.sched_setaffinity(0, others)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def open_session(

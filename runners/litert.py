@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mobench.errors import MissingExtraError
+from runners.shapes import settle
 
 # The interpreter, under the names it has had: the package, its module.
 _PACKAGES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
@@ -45,8 +46,12 @@ class LitertModel:
 
     def __init__(self, path: Path, threads: int, shape: tuple[int, ...]) -> None:
         self._interpreter = _Interpreter(model_path=str(path), num_threads=threads)
-        if shape:
-            self._interpreter.resize_tensor_input(self._interpreter.get_input_details()[0]["index"], list(shape))
+        for index, detail in enumerate(self._interpreter.get_input_details()):
+            # The interpreter loads an open axis (-1 in the signature) as 1, and would run a photograph of one pixel.
+            axes = [None if axis < 0 else int(axis) for axis in detail["shape_signature"]]
+            settled = settle(detail["name"], axes, shape if index == 0 else ())
+            if settled != [int(axis) for axis in detail["shape"]]:
+                self._interpreter.resize_tensor_input(detail["index"], settled)
         self._interpreter.allocate_tensors()
         self._input_details = self._interpreter.get_input_details()
         self.inputs = [_describe(detail) for detail in self._input_details]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mobench.errors import MissingExtraError, SessionError
+from runners.shapes import settle
 
 try:
     import onnxruntime
@@ -89,12 +90,6 @@ def _dtype(name: str) -> str:
 
 
 def _describe(value: Any, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return name, shape and dtype of an input; an open batch axis becomes 1.
-
-    Raises:
-        SessionError: an axis other than the first is open and no shape was given.
-    """
-    fixed = list(shape) or [1 if index == 0 and not isinstance(d, int) else d for index, d in enumerate(value.shape)]
-    if any(not isinstance(d, int) or d < 1 for d in fixed):
-        raise SessionError(f"input {value.name!r}", f"its shape {value.shape} is open", "give one with --shape 1,3,H,W")
-    return {"name": value.name, "shape": fixed, "dtype": _dtype(value.type)}
+    """Return name, shape and dtype of an input."""
+    axes = [axis if isinstance(axis, int) and axis > 0 else None for axis in value.shape]
+    return {"name": value.name, "shape": settle(value.name, axes, shape), "dtype": _dtype(value.type)}

@@ -117,10 +117,6 @@ class Session:
         outputs: np.ndarray = np.load(sink)
         return outputs
 
-    def state(self, *, deadline_s: float = 10.0) -> dict[str, Any]:
-        """Return what the session's process says of itself: peak memory, cores, CPU time."""
-        return self._request({"type": "state"}, "state", deadline_s)
-
     def close(self) -> None:
         """End the child: ask, then close its stdin, then kill. Never raises and never leaves a process behind."""
         process = self._process
@@ -184,7 +180,7 @@ class Session:
             left_ms = (end - time.monotonic()) * 1000
             if left_ms <= 0 or not poll.poll(left_ms):
                 self._process.kill()
-                raise SessionError(self._label, f"no answer in {deadline_s:g} s", "raise --deadline")
+                raise SessionError(self._label, f"no answer in {deadline_s:g} s", "it hangs: try the other runtime")
             chunk = os.read(descriptor, 1 << 16)
             if not chunk:
                 raise self._death(deadline_s)
@@ -200,7 +196,9 @@ class Session:
             self._process.kill()
             code = self._process.wait()
         if code == -signal.SIGALRM:
-            return SessionError(self._label, f"not done within its deadline of {deadline_s:g} s", "raise --deadline")
+            return SessionError(
+                self._label, f"not done within its deadline of {deadline_s:g} s", "it hangs: try the other runtime"
+            )
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         mend = "the system may be out of memory" if code == -signal.SIGKILL else "try the other runtime"
         last = self._last_words()

@@ -66,19 +66,21 @@ def main(argv: Sequence[str]) -> int:
     if config["cores"] and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, config["cores"])
     name = Path(config["model"]).name
+    hello = {"type": "hello", "protocol": PROTOCOL, "harness": "desktop"}
+    versions = {"mobench": __version__, "python": platform.python_version()}
     try:
         runtime = importlib.import_module(RUNTIMES[config["runtime"]])
-        versions = {"mobench": __version__, "python": platform.python_version(), **runtime.versions()}
-        say({"type": "hello", "protocol": PROTOCOL, "harness": "desktop", "versions": versions})
+    except MobenchError as error:
+        say({**hello, "versions": versions})
+        say(_error(error))
+        return 1
+    say({**hello, "versions": {**versions, **runtime.versions()}})
+    try:
         _alarm(config["deadline_s"])
         model, ready = _load(runtime, config)
         _alarm(0)
-    except MobenchError as error:
-        say({"type": "hello", "protocol": PROTOCOL, "harness": "desktop", "versions": {}})
-        say(_error(error))
-        return 1
     except Exception as error:  # whatever a runtime raises on a model it cannot take
-        say(_error(_load_error(name, config["runtime"], error)))
+        say(_error(error if isinstance(error, MobenchError) else _load_error(name, config["runtime"], error)))
         return 1
     say(ready)
     gc.collect()
@@ -128,8 +130,6 @@ def _serve(model: Model, name: str, threads: int, say: Callable[[Mapping[str, An
             elif request["type"] == "predict":
                 _predict(model, Path(request["input"]), Path(request["output"]))
                 say({"type": "predicted"})
-            elif request["type"] == "state":
-                say({"type": "state", "peak_rss_mb": _peak_rss_mb(), "cpu_s": time.process_time()})
             else:
                 say(_error(SessionError(name, f"unknown request {request['type']!r}", "update both")))
         except MobenchError as error:

@@ -158,6 +158,16 @@ def test_bad_files_are_one_line_each_and_the_others_go_on(onnx_model: Path, phot
     assert "Traceback" not in result.stderr
 
 
+def test_a_bad_file_in_a_folder_does_not_cost_the_others(onnx_model: Path, photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "a.onnx").touch()
+    (folder / "b.onnx").write_bytes(onnx_model.read_bytes())
+    result = _run(folder, "--data", photos, "--json")
+    assert result.exit_code == 1 and "a.onnx" in result.stderr
+    assert [Path(row["file"]).name for row in _json(result)] == ["b.onnx"]
+
+
 def test_a_killed_child_costs_its_file_and_not_the_others(
     onnx_model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

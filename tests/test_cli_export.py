@@ -247,7 +247,9 @@ def test_a_missing_extra_is_one_line(
 ) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else find_spec(name))
-    with pytest.raises(MissingExtraError, match=rf"^{package} is not installed; pip install 'mobench\[export\]'$"):
+    with pytest.raises(
+        MissingExtraError, match=rf"^{package} is not installed; pip install '\.\[export\]' in mobench's source folder$"
+    ):
         export_networks([NETWORK], formats=formats, out=tmp_path, **TINY)
 
 

@@ -79,9 +79,19 @@ def test_wrong_usage_is_one_line_and_exit_2(arguments: tuple[str, ...], message:
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_runtime_that_does_not_read_the_file_is_refused(onnx_model: Path) -> None:
-    done = mobench("run", onnx_model, "--runtime", "litert")
-    assert done.returncode == 2 and "--runtime ort" in done.stderr
+def test_a_file_that_no_asked_runtime_reads_is_a_line_and_the_rest_is_timed(
+    onnx_model: Path, tflite_model: Path
+) -> None:
+    shutil.copy(onnx_model, "x.onnx")
+    assert mobench("run", "./x.onnx", "--runtime", "litert").returncode == 2
+    done = mobench("run", "./x.onnx", tflite_model, "--runtime", "litert", "--budget", "1", "--json")
+    assert done.returncode == 1 and "--runtime ort" in done.stderr
+    assert [cell["cell"] for cell in json.loads(done.stdout)] == ["tiny.tflite"]
+
+
+def test_mobench_alone_is_its_help() -> None:
+    done = mobench()
+    assert "Commands:" in done.stdout and "quickstart" in done.stdout and not done.stderr
 
 
 def test_dry_run_prints_the_cells_and_measures_nothing(onnx_model: Path) -> None:

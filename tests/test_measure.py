@@ -149,6 +149,50 @@ def test_a_session_that_dies_twice_is_given_up(tmp_path: Path) -> None:
     assert summarize(result)[0].p50_ms == pytest.approx(10.0)
 
 
+def test_one_death_of_the_only_session_does_not_end_the_campaign(tmp_path: Path) -> None:
+    deaths = itertools.chain([True], itertools.repeat(False))
+    result, _ = run(tmp_path, {"a.tflite": constant(10_000_000)}, fault={"a.tflite": lambda: next(deaths)})
+    assert result.end == "precise" and len(result.failures) == 1
+    assert summarize(result)[0].incarnations == 5
+
+
+def test_precise_means_that_every_cell_has_its_incarnations(tmp_path: Path) -> None:
+    """A cell that sat out two starts is not called precise on the three it has."""
+    deaths = itertools.chain([False] * 30, [True], itertools.repeat(False))
+    result, _ = run(
+        tmp_path,
+        {"a.tflite": constant(10_000_000), "b.tflite": constant(10_000_000)},
+        fault={"b.tflite": lambda: next(deaths)},
+    )
+    assert result.end == "precise"
+    assert summarize(result)[1].incarnations >= 5
+
+
+def test_a_slow_network_is_not_called_unsteady_for_its_few_warm_up_blocks(tmp_path: Path) -> None:
+    result, _ = run(tmp_path, {"a.tflite": constant(300_000_000)}, budget_s=60.0)
+    assert "UNSTEADY" not in [doubt.name for doubt in summarize(result)[0].doubts]
+
+
+def test_a_ratio_wider_than_asked_is_a_doubt(tmp_path: Path) -> None:
+    """Processes that differ for life: p50 may be narrow enough while the ratio is not."""
+    rng = random.Random(11)
+
+    def lives() -> Callable[[], int]:
+        state = {"left": 0, "latency": 10_000_000}
+
+        def latency() -> int:
+            if state["left"] == 0:
+                state.update(left=40, latency=round(10_000_000 * rng.gauss(1, 0.02)))
+            state["left"] -= 1
+            return state["latency"]
+
+        return latency
+
+    result, _ = run(tmp_path, {"a.tflite": constant(10_000_000), "b.tflite": lives()}, budget_s=8.0)
+    doubts = {doubt.name: doubt.why for doubt in summarize(result)[1].doubts}
+    assert "the ratio is known to" in doubts["NOISY"]
+
+
 def test_nothing_left_to_time_ends_the_campaign(tmp_path: Path) -> None:
     result, _ = run(tmp_path, {"a.tflite": constant(1)}, fault={"a.tflite": lambda: True})
     assert result.end == "failed" and not result.blocks

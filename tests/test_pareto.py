@@ -258,6 +258,14 @@ def test_a_published_checkpoint_has_its_own_figure_and_random_weights_are_said()
     assert "random" not in show([ours], "table") + caption([ours])
 
 
+def test_a_checkpoint_at_another_size_has_no_published_accuracy_and_a_users_file_has_the_papers() -> None:
+    elsewhere = {"kind": "pretrained", "source": "file.pth", "published_top1": None}
+    described = [cell("a", weights=elsewhere), cell("b", weights={"kind": "file", "source": "mine.pth"})]
+    other, mine = pareto_points([campaign("1", {"a-ort": 10.0, "b-ort": 5.0}, described)], [])
+    assert other.accuracy is None
+    assert mine.accuracy == 72.0 and "not of these weights" in mine.accuracy_source
+
+
 def test_a_width_the_paper_does_not_print_has_no_accuracy() -> None:
     assert pareto_points([campaign("1", {"a-ort": 10.0}, [cell("a", network=ODD)])], [])[0].accuracy is None
 

@@ -76,6 +76,11 @@ def test_a_published_checkpoint_is_downloaded_once(server, published, tmp_path):
     resolved.build()
 
 
+def test_a_checkpoints_accuracy_belongs_to_its_own_input_size(published, tmp_path):
+    smaller = zoo.get("mobilenet_v1", input_size=128)
+    assert weights.resolve(smaller, "pretrained", cache_dir=tmp_path).origin["published_top1"] is None
+
+
 def test_a_cached_file_that_was_damaged_is_fetched_again(server, published, tmp_path):
     path = weights.resolve(V1, "pretrained", cache_dir=tmp_path).path
     path.write_bytes(published[:100])

@@ -130,6 +130,18 @@ def test_the_affinity_mask_has_as_many_cores_as_threads() -> None:
     assert set(desktop.choose_cores(10_000)) == allowed
 
 
+def test_the_parent_keeps_off_the_measured_cores_and_comes_back() -> None:
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("needs two cores")
+    measured = desktop.choose_cores(1)
+    with desktop.keep_off(measured):
+        assert os.sched_getaffinity(0) == allowed - set(measured)
+    with desktop.keep_off(allowed):
+        assert os.sched_getaffinity(0) == allowed  # there is nowhere else to go
+    assert os.sched_getaffinity(0) == allowed
+
+
 def test_the_machine_is_described() -> None:
     machine = device_state.machine()
     assert machine["cores"] == os.cpu_count() and machine["cpu"] and machine["kernel"]

@@ -29,7 +29,7 @@ def block(cell: str, incarnation: int, number: int, *wall_ns: int, cpu_ns: int |
 
 
 def test_the_figure_is_the_geometric_mean_of_incarnation_medians() -> None:
-    figure, interval = estimate([(0, 1.0), (0, 2.0), (0, 9.0), (1, 8.0)]) or (0, None)
+    figure, interval = estimate([(0, 1.0), (0, 2.0), (0, 9.0), (1, 8.0), (2, 4.0)]) or (0, None)
     assert figure == pytest.approx(4.0)
     assert interval is not None and interval[0] < 4.0 < interval[1]
 
@@ -86,7 +86,11 @@ def test_the_trend_test_rarely_fires_without_a_trend_and_always_on_a_fall() -> N
     assert not is_trending([float(i) for i in range(8)])
 
 
-@given(st.lists(st.floats(0.1, 1e6), min_size=2, max_size=12))
+def test_two_incarnations_give_a_figure_without_an_interval() -> None:
+    assert log_interval([2.0, 8.0], [2.0, 2.0]) == (pytest.approx(4.0), None)
+
+
+@given(st.lists(st.floats(0.1, 1e6), min_size=3, max_size=12))
 def test_an_interval_holds_its_figure(values: list[float]) -> None:
     figure, interval = log_interval(values, [])
     assert interval is not None

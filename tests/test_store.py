@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,29 @@ def test_the_first_schema_is_still_read() -> None:
     assert (len(run.blocks), len(run.sessions), len(run.failures), run.end) == (3, 1, 1, "budget")
     assert run.blocks[1].wall_ns == (4353093,) and len(run.blocks[0].wall_ns) == 10
     assert run.sessions[0][2].got == "XNNPACK"
+
+
+def test_a_campaign_becomes_a_data_frame_of_its_blocks(tmp_path: Path) -> None:
+    frame = store.to_frame(store.read(GOLDEN))
+    assert len(frame) == 3 and set(frame["phase"]) == {"steady"}
+    assert frame["latency_ms"][1] == pytest.approx(4.353093)
+    assert list(store.to_frame(store.read(journal(tmp_path / "none.jsonl", 0))).columns) == list(frame.columns)
+
+
+def test_two_campaigns_of_one_second_get_two_files(tmp_path: Path) -> None:
+    paths = {store.new_path(tmp_path, "run", {"cpu": "Some CPU @ 3 GHz", "cores": 2}) for _ in range(5)}
+    assert len(paths) == 5 and {path.parent.name for path in paths} == {"some-2c"}
+
+
+def test_writers_of_one_journal_wait_for_each_other(tmp_path: Path) -> None:
+    """While one process holds the journal no other may open it: what either appends stays."""
+    path = journal(tmp_path / "j.jsonl")
+    script = f"from pathlib import Path; from mobench import store\nwith store.Journal(Path({str(path)!r})) as j: pass"
+    with store.Journal(path):
+        waiting = subprocess.Popen([sys.executable, "-c", script])
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(timeout=1.0)
+    assert waiting.wait(timeout=20) == 0
 
 
 def test_results_are_found_under_folders_oldest_first_or_refused(tmp_path: Path) -> None:

@@ -199,6 +199,12 @@ def test_metadata_is_obeyed(tmp_path):
     assert module[0].bn.eps == 1e-3
 
 
+def test_what_a_file_does_not_say_is_assumed_aloud(tmp_path):
+    said = []
+    weights.resolve(SMALL, write(tmp_path / "plain.safetensors", timm_v1()), say=said.append)
+    assert len(said) == 1 and "assumed: symmetric padding, batch-norm epsilon 1e-05" in said[0]
+
+
 def test_an_input_size_the_caller_chose_stays(tmp_path):
     path = write(tmp_path / "w.safetensors", timm_v1(), METADATA)
     resolved = weights.resolve(zoo.get("mobilenet_v1", input_size=192), path)

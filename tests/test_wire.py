@@ -125,6 +125,6 @@ def test_every_message_of_the_golden_transcript_survives_the_wire() -> None:
     lines = GOLDEN.read_bytes().splitlines(keepends=True)
     messages = [wire.decode(line) for line in lines]
     assert [m["type"] for m in messages if m] == [
-        "hello", "ready", "time", "timing", "predict", "predicted", "state", "state", "error", "bye",
+        "hello", "ready", "time", "timing", "predict", "predicted", "error", "bye",
     ]  # fmt: skip
     assert [wire.encode(m) for m in messages if m] == [line for line in lines if line.startswith(wire.SEPARATOR)]

@@ -67,8 +67,12 @@ def main() -> None:
     except MobenchError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2 if error.kind == "bad_input" else 1)
-    except click.ClickException as error:
-        error.show()
+    except click.exceptions.NoArgsIsHelpError as error:  # `mobench` alone
+        click.echo(error.format_message())
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        verb = error.ctx.command_path if error.ctx else "mobench"
+        click.echo(f"error: {' '.join(error.format_message().split())} (see `{verb} --help`)", err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; what was finished is kept", err=True)
@@ -77,6 +81,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:  # a full disk, a folder without permission
-        click.echo(f"error: {error.filename or 'input/output'}: {error.strerror or error}", err=True)
+        where, why = error.filename or "input/output", error.strerror or error
+        click.echo(f"error: {where}: {why}; choose another folder, or make room or permission there", err=True)
         sys.exit(1)
     sys.exit(status if isinstance(status, int) else 0)

@@ -83,7 +83,9 @@ def _export() -> Iterator[Check]:
     missing = [package for package, _ in _EXPORT if not _version(package)]
     if missing:
         detail = f"not installed: {', '.join(missing)}"
-        yield Check(part="export", status="no", detail=detail, mend="pip install 'mobench[export]'")
+        yield Check(
+            part="export", status="no", detail=detail, mend="pip install '.[export]' in mobench's source folder"
+        )
     else:
         detail = ", ".join(f"{package} {_version(package)}" for package, _ in _EXPORT)
         yield Check(part="export", status="ok", detail=detail)

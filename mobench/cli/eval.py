@@ -52,7 +52,7 @@ def choose_images(
     Raises BadInputError where a label or folder means nothing, or no image is left.
     """
     labelled = dict(data.labelled_images(folder, labels=labels))
-    kept = [path for path in labelled if not calibration_ids or data.image_id(path) not in calibration_ids]
+    kept = [path for path in labelled if not calibration_ids or _image_id(path) not in calibration_ids]
     left_out = len(labelled) - len(kept)
     if not kept:
         why = f"all {left_out} images calibrated one of the files"
@@ -60,6 +60,14 @@ def choose_images(
     if limit is not None and limit < len(kept):
         kept = sorted(data.seeded_order(kept, folder, seed)[:limit])
     return Images(name=folder.resolve().name, labelled=[(path, labelled[path]) for path in kept], left_out=left_out)
+
+
+def _image_id(path: Path) -> str:
+    """Return the image's id, or one that no image has where it cannot be read: evaluating it will say why."""
+    try:
+        return data.image_id(path)
+    except OSError:
+        return ""
 
 
 def calibration_ids(files: Sequence[Artifact]) -> tuple[frozenset[str], list[str]]:
@@ -175,9 +183,14 @@ def command(
     failed = False
     usable = []
     for thing in files:
+        paths: tuple[Path, ...] = ()
         with _said() as told:
-            usable += [artifacts.read(path) for path in artifacts.resolve([thing])]
+            paths = artifacts.resolve([thing])
         failed |= told.failed
+        for path in paths:
+            with _said() as told:
+                usable.append(artifacts.read(path))
+            failed |= told.failed
     ids, warnings = (frozenset(), []) if keep_calibration else calibration_ids(usable)
     images = choose_images(folder, labels=labels, limit=limit, seed=seed, calibration_ids=ids)
     for warning in warnings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,7 +16,7 @@ from exporters.export import Outcome, export_all
 from exporters.recipe import Request
 from mobench import artifacts, data, zoo
 from mobench.cli.terminal import echo_table
-from mobench.errors import MissingExtraError
+from mobench.errors import MissingExtraError, MobenchError
 from mobench.records import FORMATS, PRECISIONS, RUNTIME_FORMATS, Format, Target
 from mobench.report.tables import Column
 from mobench.zoo import weights as zoo_weights
@@ -116,6 +116,10 @@ def export_networks(
             for file_format in dict.fromkeys(formats)
         ]
     order = [request.path(precision) for request in requests for precision in request.precisions]
+    if talk is not None:
+        for request in requests:
+            for line in _replacements(request):
+                talk(line)
     # TFLite takes longest, and of it the deepest network: what is started last should be short.
     requests.sort(key=lambda request: (request.format != "tflite", -depth[request.network["label"]]))
     outcomes: dict[Path, Outcome] = {}
@@ -124,6 +128,18 @@ def export_networks(
         if say is not None:
             say(outcome)
     return [outcomes[path] for path in order]
+
+
+def _replacements(request: Request) -> Iterator[str]:
+    """Yield a line for each file that is there and was made from other weights: its name does not tell them apart."""
+    for precision in request.precisions:
+        try:
+            before = artifacts.read(request.path(precision)).manifest.get("weights", {})
+        except MobenchError:
+            continue
+        if before and before != request.weights.origin:
+            name = request.path(precision).name
+            yield f"{name} was made from {before.get('source')} and will be replaced; -o DIR keeps both"
 
 
 def predict(path: Path, inputs: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
@@ -214,7 +230,7 @@ def echo_outcomes(outcomes: Sequence[Outcome]) -> None:
     "--jobs", type=click.IntRange(1), metavar="N", help="Exports side by side; default: a core each, at most 4."
 )
 @click.option("--verbose", is_flag=True, help="Show what the converters printed where one failed.")
-@click.option("--json", "json_out", is_flag=True, help="One object a file on stdout.")
+@click.option("--json", "json_out", is_flag=True, help="A JSON list on stdout, one object a file.")
 def command(
     networks: tuple[str, ...],
     flags: tuple[str, ...],

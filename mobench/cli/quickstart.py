@@ -12,6 +12,7 @@ from mobench.cli import terminal
 from mobench.cli.export import export_networks
 from mobench.cli.run import run_cells
 from mobench.cli.terminal import Progress
+from mobench.errors import MobenchError
 from mobench.measure import Settings
 from mobench.pareto import points_of, timed_cells
 from mobench.records import RUNTIME_FORMATS, Target
@@ -52,6 +53,8 @@ def command(budget_s: float, out: Path) -> int:
     )
     failed = [outcome for outcome in outcomes if outcome.error]
     files = [artifacts.read(outcome.path) for outcome in outcomes if not outcome.error]
+    if not files:
+        raise MobenchError("quickstart", "not one export succeeded", "see the lines above, and `mobench doctor`")
     cores = desktop.choose_cores(1)
     cells = plan.make_cells(files, [Target(runtime=runtime, cores=cores) for runtime in RUNTIME_FORMATS])
     say(f"timing {len(cells)} cells, one thread, {budget_s:g} s")
@@ -59,12 +62,13 @@ def command(budget_s: float, out: Path) -> int:
     with Progress() as bar:
         run = run_cells(
             cells,
-            baseline="mobilenet_v2-fp32.tflite",
             settings=Settings(budget_s=budget_s),
             journal=journal,
             progress=bar,
         )
     points = points_of(timed_cells([run]), run.accuracies, "auto")
+    if not points:
+        raise MobenchError("quickstart", "not one model could be timed", f"see {run.path}, and `mobench doctor`")
     click.echo(front.show(points, "table", width=terminal.width(), colour=terminal.colour()))
     for suffix in ("svg", "png"):
         front.write(points, out / f"pareto.{suffix}")

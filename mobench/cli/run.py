@@ -61,7 +61,8 @@ def run_cells(
     machine = device_state.machine()
     chosen = plan.choose_baseline(cells, baseline)
     path = journal or store.new_path(results, cells[0].target.device, machine)
-    with store.Journal(path) as log:
+    measured = {core for cell in cells for core in cell.target.cores}
+    with store.Journal(path) as log, desktop.keep_off(measured):
         campaign = Campaign(
             cells,
             chosen,
@@ -147,7 +148,7 @@ def parse_shape(text: str | None) -> tuple[int, ...]:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("-o", "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @click.option("--dry-run", is_flag=True, help="Print the cells and stop.")
-@click.option("--json", "json_out", is_flag=True, help="One object a cell on stdout.")
+@click.option("--json", "json_out", is_flag=True, help="A JSON list on stdout, one object a cell.")
 def command(
     things: tuple[str, ...],
     device: str,
@@ -174,6 +175,7 @@ def command(
     ]
     usable, bad = [], 0
     formats = {RUNTIME_FORMATS[target.runtime] for target in targets}
+    named = {Path(thing) for thing in things}
     for path in artifacts.resolve(things):
         try:
             artifact = artifacts.read(path)
@@ -181,8 +183,12 @@ def command(
             click.echo(f"error: {error}", err=True)
             bad += 1
             continue
-        if artifact.format in formats or str(path) in things:
+        if artifact.format in formats:
             usable.append(artifact)
+        elif path in named:
+            runtime = next(r for r, f in RUNTIME_FORMATS.items() if f == artifact.format)
+            click.echo(f"error: {path}: no asked runtime reads it; --runtime {runtime}", err=True)
+            bad += 1
     if not usable:
         raise BadInputError("nothing to time", "no usable model among those named", "see `mobench doctor`")
     cells = plan.make_cells(usable, targets)

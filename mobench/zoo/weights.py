@@ -89,7 +89,8 @@ def resolve(
             preprocess=replace(found.preprocess, size=spec.input_size),
             origin={
                 **_origin("pretrained", source=found.url, sha256=found.sha256, layout=layout.library),
-                "published_top1": found.top1,
+                # Measured at the checkpoint's own input size, and true of no other.
+                "published_top1": found.top1 if spec.input_size == found.preprocess.size else None,
             },
             path=path,
             layout=layout,
@@ -101,7 +102,7 @@ def resolve(
             "there is no such file",
             "give pretrained, random, random:SEED, or a .safetensors or .pth file",
         )
-    return _resolve_file(spec, path)
+    return _resolve_file(spec, path, say)
 
 
 def _origin(
@@ -122,7 +123,7 @@ def _resolve_random(spec: ModelSpec, source: str, detail: str) -> ResolvedWeight
     )
 
 
-def _resolve_file(spec: ModelSpec, path: Path) -> ResolvedWeights:
+def _resolve_file(spec: ModelSpec, path: Path, say: Callable[[str], None] | None) -> ResolvedWeights:
     contents = checkpoint.look(path)
     facts = _facts(contents.metadata, path)
     architecture = contents.metadata.get("architecture", spec.name)
@@ -139,9 +140,15 @@ def _resolve_file(spec: ModelSpec, path: Path) -> ResolvedWeights:
     spec = _respec(spec, str(path), {"bn_eps": layout.bn_eps, **facts["spec"]})
     if contents.shapes is not None:
         _check_fit(spec, layout, contents.shapes, path)
+    preprocess = Preprocess(size=spec.input_size, **facts["preprocess"])
+    if say is not None and not (facts["spec"] and facts["preprocess"]):
+        say(
+            f"{path.name} does not say how it was trained; assumed: {spec.padding} padding, batch-norm epsilon"
+            f" {spec.bn_eps:g}, mean {preprocess.mean}, std {preprocess.std}"
+        )
     return ResolvedWeights(
         spec=spec,
-        preprocess=Preprocess(size=spec.input_size, **facts["preprocess"]),
+        preprocess=preprocess,
         origin=_origin("file", source=path.name, sha256=artifacts.sha256(path), layout=layout.library),
         path=path,
         layout=layout,
