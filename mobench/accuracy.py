@@ -207,6 +207,7 @@ def _sum_up(
         top1_ci=wilson(top1, n),
         top5=100 * top5 / n,
         top5_ci=wilson(top5, n),
+        assumed=tuple(reader.assumed),
     )
     doubts = []
     if accuracy.top5_ci[0] <= 500 / reader.classes:

@@ -219,12 +219,18 @@ def points_of(
 
 
 def _measured(cells: Sequence[TimedCell], accuracies: Iterable[Accuracy]) -> dict[tuple[str, str], Accuracy]:
-    """Choose one accuracy a (file, runtime): on the images that most cells share, so that most can be compared."""
+    """Choose one accuracy a (file, runtime): on the images that most cells share, so that most can be compared.
+
+    An evaluation that had to assume the pre-processing counts only where there is none that knew it: the same bytes
+    without their manifest may score far worse.
+    """
     wanted = {(cell.summary.sha256, cell.summary.runtime) for cell in cells}
     sets: dict[tuple[str, int], dict[tuple[str, str], Accuracy]] = {}
-    for accuracy in accuracies:
+    every = [accuracy for accuracy in accuracies if (accuracy.sha256, accuracy.runtime) in wanted]
+    known = {(accuracy.sha256, accuracy.runtime) for accuracy in every if not accuracy.assumed}
+    for accuracy in every:
         key = (accuracy.sha256, accuracy.runtime)
-        if key in wanted:
+        if not accuracy.assumed or key not in known:
             sets.setdefault((accuracy.data, accuracy.n), {})[key] = accuracy  # the later of two is the newer
     chosen: dict[tuple[str, str], Accuracy] = {}
     for images in sorted(sets, key=lambda images: (len(sets[images]), images[1], images[0]), reverse=True):

@@ -137,6 +137,7 @@ class Accuracy:
     top1_ci: tuple[float, float]
     top5: float
     top5_ci: tuple[float, float]
+    assumed: tuple[str, ...] = ()  # what the file does not say of its pre-processing and the evaluation had to assume
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

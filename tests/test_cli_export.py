@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -292,3 +293,24 @@ def test_photographs_calibrate_and_are_named(shared: Path, tmp_path: Path) -> No
     assert outcome.manifest["calibration"]["n"] == 8
     assert outcome.manifest["weights"]["source"] == weights.name
     assert outcome.manifest["verification"]["snr_db"] > 12
+
+
+def test_a_file_of_other_weights_is_not_replaced_in_silence(onnx_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "net-fp32.onnx"
+    path.write_bytes(onnx_model.read_bytes())
+    manifest = {
+        "sha256": artifacts.sha256(path),
+        "precision": "fp32",
+        "network": {"name": "net", "label": "net"},
+        "preprocess": {"size": 8, "mean": [0, 0, 0], "std": [1, 1, 1]},
+        "weights": {"kind": "file", "source": "mine.pth"},
+    }
+    artifacts.write_manifest(path, manifest)
+
+    def asked(**origin: str) -> Any:
+        weights = SimpleNamespace(origin=origin)
+        return SimpleNamespace(precisions=("fp32", "int8"), weights=weights, path=lambda p: tmp_path / f"net-{p}.onnx")
+
+    assert list(export._replacements(asked(kind="file", source="mine.pth"))) == []
+    (line,) = export._replacements(asked(kind="random", source="random:0"))
+    assert "net-fp32.onnx was made from mine.pth and will be replaced" in line

@@ -258,6 +258,13 @@ def test_a_published_checkpoint_has_its_own_figure_and_random_weights_are_said()
     assert "random" not in show([ours], "table") + caption([ours])
 
 
+def test_an_evaluation_that_knew_the_pre_processing_goes_before_one_that_assumed_it() -> None:
+    run = campaign("1", {"a-ort": 10.0}, [cell("a")])
+    assumed = dataclasses.replace(accuracy("a", top1=68.0), assumed=("ImageNet mean",))
+    assert pareto_points([run], [accuracy("a", top1=84.0), assumed])[0].accuracy == 84.0
+    assert pareto_points([run], [assumed])[0].accuracy == 68.0
+
+
 def test_a_checkpoint_at_another_size_has_no_published_accuracy_and_a_users_file_has_the_papers() -> None:
     elsewhere = {"kind": "pretrained", "source": "file.pth", "published_top1": None}
     described = [cell("a", weights=elsewhere), cell("b", weights={"kind": "file", "source": "mine.pth"})]
