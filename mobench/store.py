@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import fcntl
-import itertools
 import json
 import os
 import re
@@ -85,7 +84,9 @@ def new_path(folder: Path, kind: str, machine: Mapping[str, Any]) -> Path:
     slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|\bcpu\b|@.*", "", str(machine["cpu"]).lower())).strip("-")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     home = folder / f"{slug or 'machine'}-{machine['cores']}c"
-    for number in itertools.count(1):
+    number = 0
+    while True:
+        number += 1
         path = home / (f"{stamp}-{kind}.jsonl" if number == 1 else f"{stamp}-{kind}-{number}.jsonl")
         try:
             home.mkdir(parents=True, exist_ok=True)
@@ -95,7 +96,6 @@ def new_path(folder: Path, kind: str, machine: Mapping[str, Any]) -> Path:
         except OSError as error:
             raise _unwritable(path, error) from error
         return path
-    raise AssertionError("unreachable")
 
 
 def append_accuracy(folder: Path, accuracy: Accuracy) -> Path:

@@ -49,7 +49,6 @@ class OrtModel:
             raise SessionError(path.name, f"{self.asked} asked, {', '.join(providers)} got", "reinstall onnxruntime")
         self.inputs = [_describe(value, shape if index == 0 else ()) for index, value in enumerate(_inputs(self))]
         self._buffers = [np.zeros(detail["shape"], detail["dtype"]) for detail in self.inputs]
-        self._outputs: list[np.ndarray] = []
         self._binding = self._session.io_binding()
         self._bound: list[Any] = []
         for detail, buffer in zip(self.inputs, self._buffers, strict=True):

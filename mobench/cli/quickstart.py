@@ -14,7 +14,7 @@ from mobench.cli.run import run_cells
 from mobench.cli.terminal import Progress
 from mobench.errors import MobenchError
 from mobench.measure import Settings
-from mobench.pareto import points_of, timed_cells
+from mobench.pareto import pareto_points
 from mobench.records import RUNTIME_FORMATS, Target
 from mobench.report import front
 from runners import desktop, device_state
@@ -66,7 +66,7 @@ def command(budget_s: float, out: Path) -> int:
             journal=journal,
             progress=bar,
         )
-    points = points_of(timed_cells([run]), run.accuracies, "auto")
+    points = pareto_points([run], run.accuracies)
     if not points:
         raise MobenchError("quickstart", "not one model could be timed", f"see {run.path}, and `mobench doctor`")
     click.echo(front.show(points, "table", width=terminal.width(), colour=terminal.colour()))
