@@ -46,12 +46,19 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where and how a model runs. ``cores`` is the affinity mask asked for; empty means the system's choice."""
+    """Where and how a model runs.
+
+    ``cores`` is the affinity mask asked for; empty means the system's choice. ``provider`` is an execution provider
+    (ONNX Runtime) or delegate (LiteRT) by its short name; empty means the runtime's own choice for a CPU. ``batch`` is
+    the leading axis of every input; one inference then takes that many images.
+    """
 
     device: str = "desktop-cpu"
     runtime: str
+    provider: str = ""
     threads: int = 1
     cores: tuple[int, ...] = ()
+    batch: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +76,8 @@ class Ready:
 
     ``nodes_delegated`` of ``nodes_total`` operators run in the delegate or execution provider ``got``.
     ``rss_before_mb`` is the process's peak before the model was loaded: the runtime's own share of ``peak_rss_mb``.
+    ``arena_mb`` is what the runtime says it holds for activations (and, in some runtimes, packed weights); None where
+    it does not say.
     """
 
     init_ns: int
@@ -84,6 +93,7 @@ class Ready:
     inputs: tuple[Mapping[str, Any], ...]
     outputs: tuple[Mapping[str, Any], ...]
     versions: Mapping[str, str]
+    arena_mb: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +107,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A few consecutive timed inferences of one session, and what the machine did meanwhile."""
+    """A few consecutive timed inferences of one session after ``lead_in`` untimed ones, and what the machine did.
+
+    ``energy_uj`` is what the machine's processor packages took over the whole block, lead-in included; None where the
+    machine does not tell.
+    """
 
     cell: str
     incarnation: int
@@ -109,6 +123,43 @@ class Block:
     cpu_ns: int
     involuntary_switches: int
     steal_ticks: int  # 10 ms each, machine-wide; what a hypervisor gave to others
+    lead_in: int = 0
+    energy_uj: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Cores that share a clock, and that clock now, its present cap and the most the hardware can do."""
+
+    cores: tuple[int, ...]
+    governor: str | None = None
+    freq_khz: int | None = None
+    cap_khz: int | None = None
+    max_khz: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceState:
+    """What a device was doing at one moment of a campaign. A value that the system does not tell is None or empty.
+
+    ``others_share`` and ``steal_share`` are shares of the machine's whole CPU time since the state before: what ran
+    that was not ours, and what a hypervisor gave to others. ``energy_uj`` (RAPL) and ``charge_uah`` (a battery's
+    charge counter) are running counters.
+    """
+
+    when: Literal["before", "during", "after"]
+    t_s: float
+    clusters: tuple[Cluster, ...] = ()
+    temps_c: Mapping[str, float] = field(default_factory=dict)
+    thermal_status: str | None = None  # Android's own word for throttling: none, light, moderate, severe, ...
+    load_1m: float | None = None
+    others_share: float | None = None
+    steal_share: float | None = None
+    memory_available_mb: int | None = None
+    power: Literal["mains", "battery"] | None = None
+    battery_percent: int | None = None
+    charge_uah: int | None = None
+    energy_uj: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,3 +202,5 @@ class Run:
     failures: tuple[Failure, ...]
     accuracies: tuple[Accuracy, ...]
     end: str | None  # why it ended; None when it was cut off
+    states: tuple[DeviceState, ...] = ()
+    resumes: tuple[Mapping[str, Any], ...] = ()  # the header-like record of each time the campaign was taken up again

@@ -19,12 +19,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from mobench.errors import BadInputError, MobenchError
-from mobench.records import Accuracy, Block, Failure, Ready, Run
+from mobench.records import Accuracy, Block, Cluster, DeviceState, Failure, Ready, Run
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Journal:
@@ -144,6 +144,9 @@ def read(path: Path) -> Run:
     except OSError as error:
         raise BadInputError(str(path), error.strerror or str(error), "name a readable journal") from error
     header: dict[str, Any] | None = None
+    schema = SCHEMA
+    states: list[DeviceState] = []
+    resumes: list[dict[str, Any]] = []
     sessions: list[tuple[str, int, Ready]] = []
     blocks: list[Block] = []
     failures: list[Failure] = []
@@ -162,8 +165,16 @@ def read(path: Path) -> Run:
                 f"{path}:{number}", "not a journal's line", "name a file `mobench run` wrote"
             ) from error
         try:
+            if kind == "run" and header is None:
+                schema = _schema(path, event)
+            kind, event = upgrade(kind, event, schema)
             if kind == "run":
-                header = header or _header(path, event)
+                header = header or event
+            elif kind == "state":
+                states.append(_state(event))
+            elif kind == "resume":
+                resumes.append(event)
+                end = None
             elif kind == "session":
                 sessions.append((event["cell"], event["incarnation"], Ready(**_tuples(event["ready"]))))
             elif kind == "block":
@@ -186,6 +197,8 @@ def read(path: Path) -> Run:
         failures=tuple(failures),
         accuracies=tuple(accuracies),
         end=end,
+        states=tuple(states),
+        resumes=tuple(resumes),
     )
 
 
@@ -198,11 +211,41 @@ def to_frame(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "latency_ms"])
 
 
-def _header(path: Path, event: dict[str, Any]) -> dict[str, Any]:
-    schema = event.get("schema")
-    if schema != SCHEMA:
-        raise BadInputError(str(path), f"its schema is {schema}, this mobench reads {SCHEMA}", "update mobench")
-    return event
+def _schema(path: Path, header: Mapping[str, Any]) -> int:
+    schema = header.get("schema")
+    if isinstance(schema, int) and 1 <= schema <= SCHEMA:
+        return schema
+    raise BadInputError(str(path), f"its schema is {schema}, this mobench reads 1 to {SCHEMA}", "update mobench")
+
+
+def upgrade(kind: str, event: dict[str, Any], schema: int) -> tuple[str, dict[str, Any]]:
+    """Return an event of an older schema as the present one has it.
+
+    Schema 1 knew neither providers nor batches nor how many inferences led a block in, had no name for when a state
+    was taken (before at 0 s, else after), and gave clocks a core, in kHz as text.
+    """
+    if schema == 1 and kind == "run":
+        cells = [{**cell, "target": {"provider": "", "batch": 1, **cell["target"]}} for cell in event.get("cells", ())]
+        event = {**event, "schema": SCHEMA, "cells": cells}
+    if schema == 1 and kind == "state":
+        clocks, caps = event.get("freq_khz", {}), event.get("cap_khz", {})
+        event = {
+            "when": "before" if event["t_s"] == 0 else "after",
+            "t_s": event["t_s"],
+            "load_1m": event.get("load_1m"),
+            "temps_c": event.get("temp_c", {}),
+            "clusters": [
+                {"cores": [int(core.removeprefix("cpu"))], "freq_khz": int(khz), "cap_khz": int(caps[core])}
+                for core, khz in clocks.items()
+                if khz and caps.get(core)
+            ],
+        }
+    return kind, event
+
+
+def _state(event: Mapping[str, Any]) -> DeviceState:
+    clusters = tuple(Cluster(**_tuples(cluster)) for cluster in event.get("clusters", ()))
+    return DeviceState(**{**event, "clusters": clusters})
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:

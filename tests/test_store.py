@@ -10,7 +10,7 @@ import pytest
 
 from mobench import store
 from mobench.errors import BadInputError, MobenchError
-from mobench.records import Accuracy, Block
+from mobench.records import Accuracy, Block, Cluster
 
 GOLDEN = Path(__file__).parent / "golden" / "campaign_schema1.jsonl"
 
@@ -32,7 +32,7 @@ def block(number: int) -> Block:
 
 def journal(path: Path, count: int = 3) -> Path:
     with store.Journal(path) as log:
-        log.append("run", schema=1, campaign="c", cells=[])
+        log.append("run", schema=store.SCHEMA, campaign="c", cells=[])
         for number in range(count):
             log.append("block", block(number))
     return path
@@ -161,3 +161,18 @@ def test_results_are_found_under_folders_oldest_first_or_refused(tmp_path: Path)
         store.find([tmp_path / "empty"])
     with pytest.raises(BadInputError, match="no such"):
         store.find([tmp_path / "absent"])
+
+
+def test_what_the_first_schema_said_of_the_machine_is_read_as_the_present_one_says_it(tmp_path: Path) -> None:
+    path = tmp_path / "old.jsonl"
+    clocks = {"freq_khz": {"cpu0": "1800000", "cpu1": None}, "cap_khz": {"cpu0": "2400000", "cpu1": "2400000"}}
+    cell = {"id": "a", "target": {"device": "desktop-cpu", "runtime": "ort", "threads": 1, "cores": []}}
+    with store.Journal(path) as log:
+        log.append("run", schema=1, campaign="c", cells=[cell])
+        log.append("state", t_s=0.0, load_1m=0.5, temp_c={"thermal_zone0": 41.0}, **clocks)
+        log.append("state", t_s=9.0, load_1m=1.5)
+    run = store.read(path)
+    assert [state.when for state in run.states] == ["before", "after"]
+    assert run.states[0].clusters == (Cluster(cores=(0,), freq_khz=1_800_000, cap_khz=2_400_000),)
+    assert run.states[0].temps_c == {"thermal_zone0": 41.0} and run.states[1].temps_c == {}
+    assert run.header["cells"][0]["target"]["batch"] == 1
