@@ -13,7 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import NormalDist, median
 from typing import Any
 
 import numpy as np
@@ -114,13 +114,16 @@ def is_trending(values: Sequence[float]) -> bool:
     return falling >= TREND_PAIRS
 
 
-def log_interval(values: Sequence[float], within: Sequence[float]) -> tuple[float, Interval | None]:
-    """Return the geometric mean of the incarnations' figures and its 95 % interval.
+def log_interval(
+    values: Sequence[float], within: Sequence[float], *, confidence: float = CONFIDENCE
+) -> tuple[float, Interval | None]:
+    """Return the geometric mean of the incarnations' figures and its interval.
 
     Args:
         values: one positive figure an incarnation.
         within: the figures that the only incarnation's median was taken of. With one incarnation the interval is that
             of the median by order statistics: it knows nothing of what differs between processes, and is too narrow.
+        confidence: the share of such intervals that hold the truth, two-sided.
 
     Returns:
         The figure, and its interval, or None where nothing can be said.
@@ -133,10 +136,11 @@ def log_interval(values: Sequence[float], within: Sequence[float]) -> tuple[floa
         from scipy.special import stdtrit  # imported here: half of this module's users need no interval
 
         error = math.sqrt(math.fsum((v - mean) ** 2 for v in logs) / (len(logs) - 1) / len(logs))
-        half = float(stdtrit(len(logs) - 1, (1 + CONFIDENCE) / 2)) * error
+        half = float(stdtrit(len(logs) - 1, (1 + confidence) / 2)) * error
         return math.exp(mean), (math.exp(mean - half), math.exp(mean + half))
     ordered = sorted(within)
-    reach = 1.96 * math.sqrt(len(ordered)) / 2  # the normal approximation of the binomial's ranks
+    quantile = NormalDist().inv_cdf((1 + confidence) / 2)
+    reach = quantile * math.sqrt(len(ordered)) / 2  # the normal approximation of the binomial's ranks
     low, high = math.floor(len(ordered) / 2 - reach), math.ceil(len(ordered) / 2 + reach)
     if low < 0 or high >= len(ordered):
         return math.exp(mean), None
@@ -150,16 +154,37 @@ def _by_incarnation(values: Iterable[tuple[int, float]]) -> dict[int, list[float
     return groups
 
 
-def estimate(values: Iterable[tuple[int, float]]) -> tuple[float, Interval | None] | None:
+def incarnation_figures(values: Iterable[tuple[int, float]]) -> list[float]:
+    """Return the median of each incarnation's values, from (incarnation, value) pairs."""
+    return [median(group) for group in _by_incarnation(values).values()]
+
+
+def estimate(
+    values: Iterable[tuple[int, float]], *, confidence: float = CONFIDENCE
+) -> tuple[float, Interval | None] | None:
     """Return the figure and interval of (incarnation, value) pairs, or None where there are none."""
     groups = _by_incarnation(values)
     if not groups:
         return None
-    return log_interval([median(group) for group in groups.values()], next(iter(groups.values())))
+    figures = [median(group) for group in groups.values()]
+    return log_interval(figures, next(iter(groups.values())), confidence=confidence)
+
+
+def figure_ns(block: Block, *, cpu: bool = False) -> float:
+    """Return a block's figure on one of the two clocks: wall, or the thread's CPU time an inference."""
+    return block.cpu_ns / len(block.wall_ns) if cpu else block_ns(block)
+
+
+def paired_values(blocks: Sequence[Block], baseline: Sequence[Block], *, cpu: bool = False) -> list[tuple[int, float]]:
+    """Return (incarnation, ratio) for every round that both cells were timed in."""
+    base = {(b.incarnation, b.round): figure_ns(b, cpu=cpu) for b in baseline}
+    keys = ((b, base.get((b.incarnation, b.round))) for b in blocks)
+    pairs = ((b.incarnation, figure_ns(b, cpu=cpu) / other) for b, other in keys if other)
+    return [pair for pair in pairs if pair[1] > 0]
 
 
 def paired_ratio(
-    blocks: Sequence[Block], baseline: Sequence[Block], *, cpu: bool = False
+    blocks: Sequence[Block], baseline: Sequence[Block], *, cpu: bool = False, confidence: float = CONFIDENCE
 ) -> tuple[float, Interval | None] | None:
     """Return the ratio of two cells' latencies from the rounds that both were timed in, with its interval.
 
@@ -167,14 +192,9 @@ def paired_ratio(
         blocks: steady blocks of the cell.
         baseline: steady blocks of the baseline cell.
         cpu: compare CPU time instead of wall clock.
+        confidence: of the interval.
     """
-
-    def figure(block: Block) -> float:
-        return block.cpu_ns / len(block.wall_ns) if cpu else block_ns(block)
-
-    base = {(b.incarnation, b.round): figure(b) for b in baseline}
-    pairs = ((b.incarnation, figure(b) / base[key]) for b in blocks if base.get(key := (b.incarnation, b.round)))
-    return estimate(pair for pair in pairs if pair[1] > 0)
+    return estimate(paired_values(blocks, baseline, cpu=cpu), confidence=confidence)
 
 
 def half_width(figure: float, interval: Interval | None) -> float:
