@@ -44,6 +44,19 @@ class Files:
         return texts
 
 
+def integer(text: str | None) -> int | None:
+    """Return a file's whole number, or None where it holds none or is not there."""
+    try:
+        return int(text or "")
+    except ValueError:
+        return None
+
+
+def integers(text: str) -> list[int]:
+    """Return the whole numbers of a file, whatever else stands between them."""
+    return [number for part in text.split() if (number := integer(part)) is not None]
+
+
 def family(source: Source, pid: int) -> list[int]:
     """Return a process and its living descendants."""
     found, parents = [pid], [pid]
@@ -51,7 +64,7 @@ def family(source: Source, pid: int) -> list[int]:
         lists = source.read_many([f"/proc/{parent}/task/*/children" for parent in parents])
         if not lists and parents == [pid]:
             return _family_by_parent(source, pid)  # a kernel without CONFIG_PROC_CHILDREN
-        parents = [int(child) for text in lists.values() for child in text.split() if child.isdecimal()]
+        parents = [child for text in lists.values() for child in integers(text)]
         found += parents
     return found
 

@@ -6,18 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from runners.device_files import Source
+from runners.device_files import Source, integer, integers
 
 CPU = "/sys/devices/system/cpu"
 POWER = "/sys/class/power_supply"
-
-
-def integer(text: str | None) -> int | None:
-    """Return a file's whole number, or None where it holds none or is not there."""
-    try:
-        return int(text or "")
-    except ValueError:
-        return None
 
 
 def _folders(paths: Iterable[str]) -> list[str]:
@@ -32,9 +24,8 @@ def find_clusters(source: Source) -> dict[tuple[int, ...], str]:
         found = source.read_many([f"{pattern}/related_cpus", f"{pattern}/scaling_max_freq"])
         clusters: dict[tuple[int, ...], str] = {}
         for folder in _folders(found):
-            listed = found.get(f"{folder}/related_cpus", "").split()
-            cores = [int(core) for core in listed if core.isdecimal()] or re.findall("[0-9]+", folder)[:1]
-            clusters.setdefault(tuple(map(int, cores)), folder)
+            cores = integers(found.get(f"{folder}/related_cpus", "")) or map(int, re.findall("[0-9]+", folder)[:1])
+            clusters.setdefault(tuple(cores), folder)
         if clusters:
             return clusters
     return {}

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from mobench.records import Cluster, DeviceState
 from runners import dumpsys
-from runners.device_files import Files, Source, family, process_fields
+from runners.device_files import Files, Source, family, integer, integers, process_fields
 from runners.device_parts import (
     CPU,
     POWER,
@@ -24,7 +24,6 @@ from runners.device_parts import (
     find_packages,
     find_sensors,
     find_supplies,
-    integer,
 )
 
 # A package's energy counter moves about once a millisecond (Intel SDM vol. 3B, 14.9.3, MSR_PKG_ENERGY_STATUS). Either
@@ -229,7 +228,7 @@ def _energy(source: Source) -> dict[str, Any] | None:
 def _ticks(found: Mapping[str, str], pids: Collection[int]) -> _Ticks | None:
     """Read the machine's CPU ticks, and those of our processes and of their ended and awaited children."""
     stat = found.get("/proc/stat", "")
-    values = [int(value) for value in stat.partition("\n")[0].split()[1:9] if value.isdecimal()]
+    values = integers(stat.partition("\n")[0])[:8]
     if len(values) < 8:
         return None
     user, nice, system, _, _, irq, softirq, steal = values
