@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from mobench import artifacts, plan
-from mobench.cli.run import run_cells
+from mobench.campaign import run_cells
 from mobench.measure import Settings
 from mobench.records import Target
 from mobench.stats import summarize

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from mobench import artifacts, plan
-from mobench.cli.run import run_cells
+from mobench.campaign import run_cells
 from mobench.measure import Settings
 from mobench.records import RUNTIME_FORMATS, Target
 from mobench.stats import log_interval, summarize

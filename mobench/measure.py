@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from mobench import __version__
-from mobench.errors import MobenchError, SessionError
-from mobench.records import Block, Cell, Failure, Ready, Timing
+from mobench.errors import BadInputError, MobenchError, SessionError
+from mobench.records import Block, Cell, DeviceState, Failure, Ready, Run, Timing
 from mobench.stats import MIN_INCARNATIONS, block_ns, estimate, half_width, is_trending, paired_ratio
 from mobench.store import SCHEMA, Journal, now
 
@@ -22,12 +23,17 @@ MAX_TIMED = 500
 # (benchmarks/lead_in.py).
 LEAD_IN = 4
 # Rounds an incarnation should have: with fewer the median over them is too rough, with many more a further start would
-# have been the better use of the time (benchmarks/coverage.py).
-ROUNDS = 20
-MAX_INCARNATIONS = 12
+# have been the better use of the time. A short budget gets short starts, 20 rounds, so that there are enough of them;
+# one that holds more than 12 of those gets longer ones, which keep the coverage of a campaign that stops as soon as
+# its interval is narrow (benchmarks/coverage.py).
+ROUNDS, LONG_ROUNDS, ENOUGH_INCARNATIONS = 20, 40, 12
 DEADLINE_FACTOR = 10  # a block may take this many times as long as its inferences would at the first one's pace
 WARMUP_BLOCKS = 60
 WARMUP_S = 1.0
+STATE_S = 10.0  # the machine's state is recorded at least this often
+SYNC_S = 1.0  # the journal is on the disk itself, safe from a power cut, at least this often
+SPARE_MB = 512  # memory that is left free when sessions are loaded side by side
+GIVE_UP = 2  # starts in a row in which a cell's session died
 
 
 class Session(Protocol):
@@ -44,15 +50,39 @@ class Session(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """What a campaign needs to know of the machine."""
+
+    def state(self, when: Literal["before", "during", "after"], t_s: float) -> DeviceState:
+        """Describe the machine now."""
+        ...
+
+    def steal_ticks(self) -> int:
+        """Return the time a hypervisor gave to others since boot, in ticks of 10 ms; 0 where unknown."""
+        ...
+
+    def energy_uj(self) -> int | None:
+        """Return the energy the processors took since some moment; None where the machine does not tell."""
+        ...
+
+    def memory_available_mb(self) -> int | None:
+        """Return how much memory is free for programs; None where unknown."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """When a campaign ends: at the asked interval half-widths (shares of the figure), or when the budget is spent."""
+    """When a campaign ends: at the asked interval half-widths (shares of the figure), or when the budget is spent.
+
+    With ``sustain_s`` it is a sustained load instead: one start, rounds without a pause for that long.
+    """
 
     budget_s: float = 60.0
     ratio_half_width: float = 0.01
     p50_half_width: float = 0.02
     seed: int = 0
     deadline_s: float = 60.0
+    sustain_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -81,41 +111,63 @@ class Campaign:
         journal: Journal,
         *,
         open_session: Callable[[Cell], Session],
-        steal_ticks: Callable[[], int] = lambda: 0,
+        watch: Watch,
+        resumed: Run | None = None,
+        shape: tuple[int, ...] = (),
         clock: Callable[[], float] = time.monotonic,
         progress: Callable[[float, str], None] = lambda share, text: None,
     ) -> None:
-        self._cells, self._baseline, self._settings, self._journal = tuple(cells), baseline, settings, journal
-        self._open, self._steal, self._clock, self._progress = open_session, steal_ticks, clock, progress
-        self._random = random.Random(settings.seed)
-        self._blocks: dict[str, list[Block]] = {cell.id: [] for cell in self._cells}
-        self._strikes: dict[str, int] = {}
-        self._timed: dict[str, int] = {}
-        self._start = 0.0
+        """Prepare a campaign.
 
-    def run(self, machine: dict[str, Any], snapshot: Callable[[], dict[str, Any]]) -> str:
-        """Run the campaign; return why it ended: ``precise``, ``budget`` or ``failed``.
+        ``resumed`` is what the journal already holds, when it is taken up again; ``shape`` is for the header only.
+        """
+        self._cells, self._baseline, self._settings, self._journal = tuple(cells), baseline, settings, journal
+        self._open, self._watch, self._clock, self._progress = open_session, watch, clock, progress
+        self._blocks: dict[str, list[Block]] = {cell.id: [] for cell in self._cells}
+        self._deaths: dict[str, int] = {}  # starts in a row that a cell did not survive
+        self._timed: dict[str, int] = {}
+        self._versions: dict[str, Mapping[str, str]] = {}
+        self._resumed, self._shape = resumed, shape
+        self._first = self._spent_s = 0.0
+        self._incarnation = 0
+        self._synced = self._stated = 0.0
+        if resumed is not None:
+            for block in resumed.blocks:
+                if block.phase == "steady":
+                    self._blocks[block.cell].append(block)
+                    self._timed[block.cell] = len(block.wall_ns)
+            for cell_id, incarnation, ready in resumed.sessions:
+                self._versions[cell_id] = ready.versions
+                self._incarnation = max(self._incarnation, incarnation + 1)
+            self._spent_s = max((block.t_s for block in resumed.blocks), default=0.0)
+
+    def run(self, machine: Mapping[str, Any]) -> str:
+        """Run the campaign; return why it ended: ``precise``, ``budget``, ``sustained`` or ``failed``.
 
         Raises:
             KeyboardInterrupt: after the journal has its end.
             MobenchError: the journal cannot be written (a full disk); all blocks before are in it.
         """
-        self._start = self._clock()
-        self._journal.append("run", **self._header(machine))
-        self._journal.append("state", t_s=0.0, **snapshot())
+        self._first = self._clock() - self._spent_s
+        if self._resumed is None:
+            self._journal.append("run", **self._header(machine))
+        else:
+            taken_up = {"resumed": now(), "t_s": self._elapsed(), "machine": dict(machine)}
+            self._journal.append("resume", **taken_up, versions=_VERSIONS, settings=asdict(self._settings))
+        self._journal.append("state", self._watch.state("before", self._elapsed()))
         try:
-            reason = self._incarnations()
+            reason = self._sustain() if self._settings.sustain_s else self._incarnations()
         except KeyboardInterrupt:
-            self._end("interrupted", snapshot)
+            self._end("interrupted")
             raise
-        self._end(reason, snapshot)
+        self._end(reason)
         return reason
 
-    def _end(self, reason: str, snapshot: Callable[[], dict[str, Any]]) -> None:
-        self._journal.append("state", t_s=self._elapsed(), **snapshot())
+    def _end(self, reason: str) -> None:
+        self._journal.append("state", self._watch.state("after", self._elapsed()))
         self._journal.append("end", reason=reason, t_s=self._elapsed())
 
-    def _header(self, machine: dict[str, Any]) -> dict[str, Any]:
+    def _header(self, machine: Mapping[str, Any]) -> dict[str, Any]:
         cells = []
         for cell in self._cells:
             artifact = cell.artifact
@@ -135,110 +187,178 @@ class Campaign:
             "campaign": self._journal.path.stem,
             "started": now(),
             "device": self._cells[0].target.device,
-            "machine": machine,
-            "versions": {"mobench": __version__},
+            "machine": dict(machine),
+            "versions": _VERSIONS,
             "settings": asdict(self._settings),
             "baseline": self._baseline,
+            "shape": list(self._shape),
             "cells": cells,
         }
 
     def _elapsed(self) -> float:
-        return round(self._clock() - self._start, 6)
+        return round(self._clock() - self._first, 6)
 
     def _incarnations(self) -> str:
-        """Start all sessions afresh, time rounds, close; again until precise or out of budget."""
-        budget, planned, incarnation = self._settings.budget_s, 0, 0
+        """Start sessions afresh, time rounds, close; again until precise or out of budget.
+
+        Cells that memory cannot hold together take turns in groups, each with the baseline cell, so that every cell is
+        paired with it.
+        """
+        budget, planned = self._settings.budget_s, 0
+        waiting: list[Cell] = []
         while True:
-            began = self._elapsed()
-            live = self._start_sessions(incarnation)
+            began, waiting = self._elapsed(), waiting or self._left()
+            live, waiting = self._start_sessions(waiting)
             try:
                 starting = self._elapsed() - began
                 if not live:
                     if not self._left():
                         return "failed"
+                    self._incarnation += 1
                     continue  # every session died in this start; each gets another
                 if not planned:
-                    incarnation_s = starting + ROUNDS * sum(one.block_s() for one in live)
-                    planned = min(MAX_INCARNATIONS, max(MIN_INCARNATIONS, int(budget / incarnation_s)))
-                # What is left goes evenly to the incarnations to come; past the plan, each is as long as one of those.
-                share = (budget - began) / max(1, planned - incarnation) if incarnation < planned else budget / planned
-                until = min(budget, began + max(share, starting))
-                self._rounds(incarnation, live, until)
+                    groups = 1 + len(waiting) / max(1, len(live) - 1)
+                    planned = self._incarnation + math.ceil(groups * _starts((budget - began) / groups, starting, live))
+                # What is left goes evenly to the starts to come; past the plan, each is as long as one of those.
+                share = (budget - began) / max(1, planned - self._incarnation)
+                if self._incarnation >= planned:
+                    share = budget / planned
+                self._rounds(live, min(budget, began + max(share, starting)))
             finally:
                 for one in live:
                     one.session.close()
-            incarnation += 1
-            if incarnation >= MIN_INCARNATIONS and self._is_precise():
+            self._incarnation += 1
+            if any(not self._blocks[cell.id] for cell in waiting):
+                continue  # every cell has its turn once, whatever the budget says
+            if self._is_precise():
                 return "precise"
             if self._elapsed() + starting >= budget:
                 return "budget"
 
-    def _start_sessions(self, incarnation: int) -> list[_Live]:
-        cells = self._left()
-        self._random.shuffle(cells)
-        live: list[_Live] = []
+    def _sustain(self) -> str:
+        """Start all sessions once and time rounds without a pause."""
+        live, waiting = self._start_sessions(self._left())
         try:
-            for cell in cells:
-                self._tell(f"start {incarnation + 1}: {cell.id}")
-                try:
-                    session = self._open(cell)
-                except MobenchError as error:
-                    # What has never loaded will not load later; what has run before may have met a full memory.
-                    self._fail(cell, incarnation, error, strikes=1 if self._blocks[cell.id] else 2)
-                    continue
-                live.append(_Live(cell, session))
-                self._journal.append(
-                    "session", cell=cell.id, incarnation=incarnation, t_s=self._elapsed(), ready=asdict(session.ready)
-                )
-                try:
-                    self._warm_up(live[-1], incarnation)
-                except SessionError as error:
-                    self._drop(live, live[-1], incarnation, error)
+            for cell in waiting:
+                error = MobenchError(cell.id, "no memory left beside the others", "sustain fewer models at once")
+                self._fail(cell, error, deaths=GIVE_UP)
+            self._rounds(live, self._elapsed() + self._settings.sustain_s)
+        finally:
+            for one in live:
+                one.session.close()
+        return "sustained" if live else "failed"
+
+    def _start_sessions(self, cells: Sequence[Cell]) -> tuple[list[_Live], list[Cell]]:
+        """Start the cells' sessions, and the baseline's, in random order.
+
+        Returns:
+            The sessions, and the cells that memory had no room for.
+        """
+        queue = [cell for cell in self._left() if cell.id == self._baseline or cell in cells]
+        random.Random(f"{self._settings.seed} {self._incarnation}").shuffle(queue)
+        live: list[_Live] = []
+        waiting: list[Cell] = []
+        try:
+            while queue:
+                cell = queue.pop(0)
+                baseline_to_come = any(other.id == self._baseline for other in queue)
+                if cell.id != self._baseline and not self._has_room(live, 1 + baseline_to_come):
+                    waiting.append(cell)
+                else:
+                    self._start_session(cell, live)
         except BaseException:
             for one in live:
                 one.session.close()
             raise
-        return live
+        return live, waiting
 
-    def _warm_up(self, one: _Live, incarnation: int) -> None:
+    def _start_session(self, cell: Cell, live: list[_Live]) -> None:
+        self._tell(f"start {self._incarnation + 1}: {cell.id}")
+        try:
+            session = self._open(cell)
+        except MobenchError as error:
+            # What has never loaded will not load later; what has run before may have met a full memory.
+            self._fail(cell, error, deaths=1 if self._blocks[cell.id] else GIVE_UP)
+            return
+        live.append(_Live(cell, session))
+        self._check_versions(cell, session.ready)
+        self._journal.append(
+            "session", cell=cell.id, incarnation=self._incarnation, t_s=self._elapsed(), ready=asdict(session.ready)
+        )
+        try:
+            self._warm_up(live[-1])
+        except SessionError as error:
+            self._drop(live, live[-1], error)
+
+    def _has_room(self, live: Sequence[_Live], count: int) -> bool:
+        """Return whether the largest of the sessions so far would fit ``count`` times more; two always may try."""
+        available_mb = self._watch.memory_available_mb()
+        if available_mb is None or len(live) < 2:
+            return True
+        return available_mb - count * max(one.session.ready.peak_rss_mb for one in live) > SPARE_MB
+
+    def _check_versions(self, cell: Cell, ready: Ready) -> None:
+        """A resumed campaign goes on with the versions it began with: figures of two would be mixed."""
+        before = self._versions.setdefault(cell.id, ready.versions)
+        if dict(before) != dict(ready.versions):
+            changed = ", ".join(
+                f"{name} {before.get(name)} then, {ready.versions.get(name)} now"
+                for name in sorted({*before, *ready.versions})
+                if before.get(name) != ready.versions.get(name)
+            )
+            raise BadInputError(f"{self._journal.path.stem} cannot be resumed", changed, "start a new campaign")
+
+    def _warm_up(self, one: _Live) -> None:
         """Time blocks until they stop falling or the limit is reached; then fix how large this cell's blocks are."""
         timed = self._timed.get(one.cell.id) or _timed(one.session.ready.first_ns)
         figures: list[float] = []
         began = self._clock()
         while is_trending(figures) and len(figures) < WARMUP_BLOCKS and self._clock() - began < WARMUP_S:
-            block = self._block(one, incarnation, -1, len(figures), "warmup", lead_in=0, timed=timed)
+            block = self._block(one, -1, len(figures), "warmup", lead_in=0, timed=timed)
             figures.append(block_ns(block))
         one.latency_ns = min(figures[-8:])
         one.timed = self._timed.setdefault(one.cell.id, _timed(one.latency_ns))
         one.lead_in = max(LEAD_IN, one.timed // 2)
 
-    def _rounds(self, incarnation: int, live: list[_Live], until: float) -> None:
-        number = 0
+    def _rounds(self, live: list[_Live], until: float) -> None:
+        shuffled = random.Random(f"{self._settings.seed} {self._incarnation} rounds")
+        number, survivors = 0, {one.cell.id for one in live}
         while live and (number == 0 or self._elapsed() < until):
-            self._tell(f"start {incarnation + 1}, round {number + 1}, {len(live)} cells")
+            self._tell(f"start {self._incarnation + 1}, round {number + 1}, {len(live)} cells")
             order = list(live)
-            self._random.shuffle(order)
+            shuffled.shuffle(order)
             for position, one in enumerate(order):
                 try:
-                    block = self._block(
-                        one, incarnation, number, position, "steady", lead_in=one.lead_in, timed=one.timed
-                    )
+                    block = self._block(one, number, position, "steady", lead_in=one.lead_in, timed=one.timed)
                 except SessionError as error:
-                    self._drop(live, one, incarnation, error)
+                    survivors.discard(one.cell.id)
+                    self._drop(live, one, error)
                 else:
                     self._blocks[one.cell.id].append(block)
             number += 1
+            self._keep()
+        for cell_id in survivors:
+            self._deaths.pop(cell_id, None)
 
-    def _block(
-        self, one: _Live, incarnation: int, number: int, position: int, phase: Any, *, lead_in: int, timed: int
-    ) -> Block:
-        stolen, t_s = self._steal(), self._elapsed()
+    def _keep(self) -> None:
+        """Between rounds, now and then: bring the journal to the disk, and record the machine's state."""
+        elapsed = self._elapsed()
+        if elapsed - self._synced >= SYNC_S:
+            self._journal.sync()
+            self._synced = elapsed
+        if elapsed - self._stated >= STATE_S:
+            self._journal.append("state", self._watch.state("during", elapsed))
+            self._stated = elapsed
+
+    def _block(self, one: _Live, number: int, position: int, phase: Any, *, lead_in: int, timed: int) -> Block:
         expected_s = (lead_in + timed) * one.session.ready.first_ns / 1e9
         deadline_s = max(self._settings.deadline_s, DEADLINE_FACTOR * expected_s)
+        stolen, energy_uj, t_s = self._watch.steal_ticks(), self._watch.energy_uj(), self._elapsed()
         timing = one.session.time(lead_in=lead_in, timed=timed, deadline_s=deadline_s)
+        after_uj = self._watch.energy_uj()
         block = Block(
             cell=one.cell.id,
-            incarnation=incarnation,
+            incarnation=self._incarnation,
             round=number,
             position=position,
             phase=phase,
@@ -246,21 +366,28 @@ class Campaign:
             wall_ns=timing.wall_ns,
             cpu_ns=timing.cpu_ns,
             involuntary_switches=timing.involuntary_switches,
-            steal_ticks=self._steal() - stolen,
+            steal_ticks=self._watch.steal_ticks() - stolen,
+            lead_in=lead_in,
+            energy_uj=None if energy_uj is None or after_uj is None else after_uj - energy_uj,
         )
         self._journal.append("block", block)
         return block
 
-    def _drop(self, live: list[_Live], one: _Live, incarnation: int, error: MobenchError) -> None:
-        """A session died: its cell sits this incarnation out, and is given up when it dies again."""
+    def _drop(self, live: list[_Live], one: _Live, error: MobenchError) -> None:
+        """A session died: its cell sits this incarnation out, and is given up when it dies in the next one too."""
         live.remove(one)
         one.session.close()
-        self._fail(one.cell, incarnation, error, strikes=1)
+        self._fail(one.cell, error, deaths=1)
 
-    def _fail(self, cell: Cell, incarnation: int, error: MobenchError, *, strikes: int) -> None:
-        self._strikes[cell.id] = self._strikes.get(cell.id, 0) + strikes
+    def _fail(self, cell: Cell, error: MobenchError, *, deaths: int) -> None:
+        self._deaths[cell.id] = self._deaths.get(cell.id, 0) + deaths
         failure = Failure(
-            cell=cell.id, incarnation=incarnation, kind=error.kind, what=error.what, why=error.why, mend=error.mend
+            cell=cell.id,
+            incarnation=self._incarnation,
+            kind=error.kind,
+            what=error.what,
+            why=error.why,
+            mend=error.mend,
         )
         self._journal.append("failure", failure)
 
@@ -282,11 +409,22 @@ class Campaign:
 
     def _left(self) -> list[Cell]:
         """Return the cells that are not given up."""
-        return [cell for cell in self._cells if self._strikes.get(cell.id, 0) < 2]
+        return [cell for cell in self._cells if self._deaths.get(cell.id, 0) < GIVE_UP]
 
     def _tell(self, text: str) -> None:
-        self._progress(min(1.0, self._elapsed() / self._settings.budget_s), text)
+        self._progress(min(1.0, self._elapsed() / (self._settings.sustain_s or self._settings.budget_s)), text)
+
+
+_VERSIONS = {"mobench": __version__}
 
 
 def _timed(latency_ns: float) -> int:
     return max(1, min(MAX_TIMED, round(BLOCK_NS / max(latency_ns, 1))))
+
+
+def _starts(budget_s: float, starting_s: float, live: Sequence[_Live]) -> int:
+    """Return how many starts of all sessions a budget holds best."""
+    round_s = sum(one.block_s() for one in live)
+    short = int(budget_s / (starting_s + ROUNDS * round_s))
+    long = int(budget_s / (starting_s + LONG_ROUNDS * round_s))
+    return max(MIN_INCARNATIONS, min(short, max(long, ENOUGH_INCARNATIONS)))

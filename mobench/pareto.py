@@ -19,7 +19,7 @@ from mobench.stats import Summary, summarize
 AccuracyKind = Literal["measured", "published"]
 AccuracyChoice = Literal["measured", "published", "auto"]
 Axis = Literal["latency", "accuracy"]
-Contest = tuple[str, str, str]
+Contest = tuple[str, str, str, int]
 PUBLISHED_SET = "ImageNet validation set"
 
 
@@ -37,7 +37,9 @@ class Point:
     name: str  # the network as the zoo knows it, or a foreign file's stem
     precision: str | None
     runtime: str
+    provider: str = ""
     threads: int = 1
+    batch: int = 1
     latency_ms: float
     latency_ci_ms: tuple[float, float] | None
     accuracy: float | None
@@ -62,16 +64,18 @@ class Point:
 
     @property
     def full_label(self) -> str:
-        """Network, precision, runtime, and the threads where they are not one."""
-        parts = [self.label, self.precision or "", self.runtime]
+        """Network, precision, runtime, and provider, threads and batch where they are not the usual."""
+        parts = [self.label, self.precision or "", self.runtime, self.provider]
         if self.threads != 1:
             parts.append(f"{self.threads} threads")
+        if self.batch != 1:
+            parts.append(f"batch {self.batch}")
         return " ".join(part for part in parts if part)
 
     @property
     def contest(self) -> Contest:
-        """What two points must share before one can dominate the other: machine, kind and set of the accuracy."""
-        return (self.machine, self.accuracy_kind or "", self.accuracy_set)
+        """What two points must share before one can dominate: machine, kind and set of the accuracy, batch."""
+        return (self.machine, self.accuracy_kind or "", self.accuracy_set, self.batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +204,8 @@ def timed_cells(runs: Iterable[Run]) -> list[TimedCell]:
         campaign = str(run.header.get("campaign", run.path.stem))
         keys = []
         for summary in summarize(run):
-            key = (machine, summary.device, summary.sha256, summary.runtime, summary.threads)
+            target = (summary.device, summary.runtime, summary.provider, summary.threads, summary.batch)
+            key = (machine, summary.sha256, *target)
             if key not in seen:
                 cells.append(TimedCell(summary=summary, machine=machine, campaign=campaign))
             if summary.p50_ms is not None:  # a cell that failed lets an older timing of it count
@@ -247,7 +252,9 @@ def _point(cell: TimedCell, measured: Accuracy | None, choice: AccuracyChoice) -
         name=str(network.get("name", summary.name)),
         precision=summary.precision,
         runtime=summary.runtime,
+        provider=summary.provider,
         threads=summary.threads,
+        batch=summary.batch,
         latency_ms=summary.p50_ms or math.nan,
         latency_ci_ms=summary.p50_ci_ms,
         doubts=tuple(doubt.name for doubt in summary.doubts),

@@ -1,4 +1,4 @@
-"""From what was asked to an ordered tuple of cells: artifacts x runtimes x thread counts."""
+"""From what was asked to an ordered tuple of cells: artifacts x runtimes x providers x threads x batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from mobench.records import RUNTIME_FORMATS, Artifact, Cell, Target
 def make_cells(artifacts: Sequence[Artifact], targets: Sequence[Target]) -> tuple[Cell, ...]:
     """Pair every artifact with every target whose runtime reads its format.
 
-    A cell's id is the file's name; where that is not unique, its folder, runtime and threads are added as needed.
+    A cell's id is the file's name; where that is not unique, its folder, runtime, provider, threads and batch are added
+    as needed.
 
     Raises:
         BadInputError: an artifact that none of the targets reads.
@@ -26,10 +27,17 @@ def make_cells(artifacts: Sequence[Artifact], targets: Sequence[Target]) -> tupl
             needed = next(r for r, f in RUNTIME_FORMATS.items() if f == artifact.format)
             raise BadInputError(str(artifact.path), f"no asked runtime ({runtimes}) reads it", f"--runtime {needed}")
         pairs += [(artifact, target) for target in fitting]
+    return name_cells(pairs)
+
+
+def name_cells(pairs: Sequence[tuple[Artifact, Target]]) -> tuple[Cell, ...]:
+    """Make a cell of every pair of a file and a target, in that order, with an id as ``make_cells`` gives."""
     cells = [Cell(id=artifact.path.name, artifact=artifact, target=target) for artifact, target in pairs]
     cells = _tell_apart(cells, lambda cell: str(cell.artifact.path))
     cells = _tell_apart(cells, lambda cell: f"{cell.id} {cell.target.runtime}")
+    cells = _tell_apart(cells, lambda cell: f"{cell.id} {cell.target.provider}".strip())
     cells = _tell_apart(cells, lambda cell: f"{cell.id} x{cell.target.threads}")
+    cells = _tell_apart(cells, lambda cell: f"{cell.id} b{cell.target.batch}")
     seen: dict[str, int] = {}
     unique = []
     for cell in cells:  # one file named twice: an A/A comparison

@@ -79,6 +79,8 @@ def open_session(
         "runtime": target.runtime,
         "model": str(artifact.path),
         "threads": target.threads,
+        "provider": target.provider,
+        "batch": target.batch,
         "cores": list(target.cores),
         "shape": list(shape),
         "deadline_s": start_deadline_s,

@@ -307,13 +307,6 @@ def machine(source: Source | None = None) -> dict[str, Any]:
     }
 
 
-def snapshot() -> dict[str, Any]:
-    """Return a state's fields without its moment (for callers that have not a `Watch` yet)."""
-    state = asdict(Watch().state("during", 0.0))
-    del state["t_s"]
-    return state
-
-
 def steal_ticks() -> int:
     """Return the time a hypervisor gave to others since boot, machine-wide, in ticks of 10 ms; 0 where unknown."""
     try:

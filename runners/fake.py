@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mobench.errors import SessionError
-from mobench.records import Cell, Ready, Timing
+from mobench.records import Cell, DeviceState, Ready, Timing
 
 
 @dataclass(slots=True)
@@ -18,6 +19,30 @@ class FakeClock:
     def __call__(self) -> float:
         """Return the time."""
         return self.now_s
+
+
+@dataclass(slots=True)
+class FakeWatch:
+    """A machine whose hypervisor steals nothing, and whose memory and energy counter are as scripted."""
+
+    memory_mb: Callable[[], int | None] = lambda: None
+    energy: Callable[[], int | None] = lambda: None
+
+    def state(self, when: Literal["before", "during", "after"], t_s: float) -> DeviceState:
+        """Return a state that tells only when it was taken."""
+        return DeviceState(when=when, t_s=t_s)
+
+    def steal_ticks(self) -> int:
+        """Return 0."""
+        return 0
+
+    def energy_uj(self) -> int | None:
+        """Return the scripted counter."""
+        return self.energy()
+
+    def memory_available_mb(self) -> int | None:
+        """Return the scripted free memory."""
+        return self.memory_mb()
 
 
 @dataclass(slots=True)

@@ -17,16 +17,20 @@ from runners.shapes import settle
 _PACKAGES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 
 
-def _interpreter() -> tuple[str, Any]:
+_KERNELS = "built-in kernels"
+
+
+def _interpreter() -> tuple[str, Any, Any]:
     for package, module in _PACKAGES.items():
         try:
-            return package, importlib.import_module(module).Interpreter
+            found = importlib.import_module(module)
         except ImportError:
             continue
+        return package, found.Interpreter, found.OpResolverType
     raise MissingExtraError("ai-edge-litert")
 
 
-_PACKAGE, _Interpreter = _interpreter()
+_PACKAGE, _Interpreter, _Resolver = _interpreter()
 
 
 def versions() -> dict[str, str]:
@@ -34,29 +38,33 @@ def versions() -> dict[str, str]:
     return {_PACKAGE: importlib.metadata.version(_PACKAGE)}
 
 
-def load(path: Path, threads: int, shape: tuple[int, ...]) -> LitertModel:
-    """Load a model, let XNNPACK take what it can, and allocate its tensors."""
-    return LitertModel(path, threads, shape)
+def load(path: Path, *, threads: int, provider: str, batch: int, shape: tuple[int, ...]) -> LitertModel:
+    """Load a model, let XNNPACK (or, asked for ``builtin``, nothing) take what it can, and allocate its tensors."""
+    return LitertModel(path, threads, provider, batch, shape)
 
 
 class LitertModel:
     """A model in an Interpreter."""
 
-    asked = "XNNPACK"
-
-    def __init__(self, path: Path, threads: int, shape: tuple[int, ...]) -> None:
-        self._interpreter = _Interpreter(model_path=str(path), num_threads=threads)
+    def __init__(self, path: Path, threads: int, provider: str, batch: int, shape: tuple[int, ...]) -> None:
+        self.asked = _KERNELS if provider == "builtin" else "XNNPACK"
+        resolver = _Resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES if provider == "builtin" else _Resolver.AUTO
+        self._interpreter = _Interpreter(
+            model_path=str(path), num_threads=threads, experimental_op_resolver_type=resolver
+        )
         for index, detail in enumerate(self._interpreter.get_input_details()):
             # The interpreter loads an open axis (-1 in the signature) as 1, and would run a photograph of one pixel.
             axes = [None if axis < 0 else int(axis) for axis in detail["shape_signature"]]
-            settled = settle(detail["name"], axes, shape if index == 0 else ())
+            if batch != 1 and axes:
+                axes[0] = None  # the interpreter resizes a fixed axis too, where the model's reshapes allow it
+            settled = settle(detail["name"], axes, shape if index == 0 else (), batch)
             if settled != [int(axis) for axis in detail["shape"]]:
                 self._interpreter.resize_tensor_input(detail["index"], settled)
         self._interpreter.allocate_tensors()
         self._input_details = self._interpreter.get_input_details()
         self.inputs = [_describe(detail) for detail in self._input_details]
         self.nodes_delegated, self.nodes_total = count_delegated(self._interpreter._get_ops_details())
-        self.got = "XNNPACK" if self.nodes_delegated else "built-in kernels"
+        self.got = "XNNPACK" if self.nodes_delegated else _KERNELS
         # Nothing of ours stands between the worker's clock and the interpreter.
         self.invoke: Callable[[], None] = self._interpreter.invoke
 
@@ -64,6 +72,11 @@ class LitertModel:
     def outputs(self) -> list[Mapping[str, Any]]:
         """Describe the outputs."""
         return [_describe(detail) for detail in self._interpreter.get_output_details()]
+
+    def graph(self) -> tuple[list[dict[str, Any]], dict[int, dict[str, Any]]]:
+        """Return the nodes as the interpreter lists them, DELEGATE nodes last, and the tensors by index."""
+        tensors = {int(detail["index"]): detail for detail in self._interpreter.get_tensor_details()}
+        return list(self._interpreter._get_ops_details()), tensors
 
     def set_inputs(self, arrays: Sequence[np.ndarray]) -> None:
         """Copy the arrays into the input tensors."""

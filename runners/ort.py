@@ -16,6 +16,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("onnxruntime") from error
 
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "xnnpack": "XnnpackExecutionProvider"}
 # ONNX Runtime's type names, "tensor(float)", to NumPy's; TensorProto spells float32 and float64 its own way.
 _DTYPES = {"float": "float32", "double": "float64"}
 
@@ -25,29 +26,49 @@ def versions() -> dict[str, str]:
     return {"onnxruntime": onnxruntime.__version__}
 
 
-def load(path: Path, threads: int, shape: tuple[int, ...]) -> OrtModel:
-    """Load and optimise a model for the CPU provider."""
-    return OrtModel(path, threads, shape)
+def load(path: Path, *, threads: int, provider: str, batch: int, shape: tuple[int, ...]) -> OrtModel:
+    """Load and optimise a model for an execution provider."""
+    return OrtModel(path, threads, provider, batch, shape)
 
 
 class OrtModel:
     """A model in an InferenceSession, inputs and outputs bound once, so that a run copies and allocates nothing."""
 
-    asked = got = "CPUExecutionProvider"
     nodes_delegated = nodes_total = None  # the one provider runs every node, or the session does not load
 
-    def __init__(self, path: Path, threads: int, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        threads: int,
+        provider: str,
+        batch: int,
+        shape: tuple[int, ...],
+        *,
+        trace: Path | None = None,
+    ) -> None:
+        """Load the model; with ``trace``, a folder, trace every run into it and leave the optimised graph there."""
+        self.asked = self.got = _PROVIDERS[provider or "cpu"]
+        if self.asked not in onnxruntime.get_available_providers():
+            raise SessionError(path.name, f"this onnxruntime has no {self.asked}", "install a build that has it")
         options = onnxruntime.SessionOptions()
+        if self.asked != _PROVIDERS["cpu"]:  # what it does not take would otherwise run on the CPU provider, unsaid
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Threads may spin while they run, as in any application, but not on into the next cell's block.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        if trace is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(trace / "trace")
+            options.optimized_model_filepath = str(trace / "optimised.onnx")
         self._session = onnxruntime.InferenceSession(str(path), options, providers=[self.asked])
         providers = self._session.get_providers()
-        if providers != [self.asked]:
+        if providers[:1] != [self.asked]:
             raise SessionError(path.name, f"{self.asked} asked, {', '.join(providers)} got", "reinstall onnxruntime")
-        self.inputs = [_describe(value, shape if index == 0 else ()) for index, value in enumerate(_inputs(self))]
+        self.inputs = [
+            _describe(value, shape if index == 0 else (), batch) for index, value in enumerate(_inputs(self))
+        ]
         self._buffers = [np.zeros(detail["shape"], detail["dtype"]) for detail in self.inputs]
         self._binding = self._session.io_binding()
         self._bound: list[Any] = []
@@ -78,6 +99,10 @@ class OrtModel:
         """Return a copy of the first output."""
         return np.array(self._binding.get_outputs()[0].numpy())  # the bound memory itself is written again
 
+    def end_trace(self) -> Path:
+        """End the trace of a model that was loaded with one; return its file."""
+        return Path(self._session.end_profiling())
+
 
 def _inputs(model: OrtModel) -> list[Any]:
     return list(model._session.get_inputs())
@@ -88,7 +113,7 @@ def _dtype(name: str) -> str:
     return _DTYPES.get(inner, inner)
 
 
-def _describe(value: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+def _describe(value: Any, shape: tuple[int, ...], batch: int) -> dict[str, Any]:
     """Return name, shape and dtype of an input."""
     axes = [axis if isinstance(axis, int) and axis > 0 else None for axis in value.shape]
-    return {"name": value.name, "shape": settle(value.name, axes, shape), "dtype": _dtype(value.type)}
+    return {"name": value.name, "shape": settle(value.name, axes, shape, batch), "dtype": _dtype(value.type)}

@@ -20,9 +20,10 @@ import numpy as np
 
 from mobench import __version__
 from mobench.errors import MobenchError, SessionError
+from runners import op_profile, stream
 from runners.wire import PROTOCOL, decode, encode
 
-# A runtime is a module with `versions() -> dict` and `load(path, threads, shape) -> Model`.
+# A runtime is a module with `versions() -> dict` and `load(path, *, threads, provider, batch, shape) -> Model`.
 RUNTIMES = {"ort": "runners.ort", "litert": "runners.litert"}
 
 
@@ -85,13 +86,19 @@ def main(argv: Sequence[str]) -> int:
     say(ready)
     gc.collect()
     gc.disable()  # a collection inside a timed inference would be ours, not the model's
-    return _serve(model, name, config["threads"], say)
+    return _serve(model, name, config, say)
 
 
 def _load(runtime: Any, config: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
-    rss_before = _peak_rss_mb()
+    rss_before, anonymous = _peak_rss_mb(), _anonymous_mb()
     start = time.perf_counter_ns()
-    model: Model = runtime.load(Path(config["model"]), config["threads"], tuple(config["shape"]))
+    model: Model = runtime.load(
+        Path(config["model"]),
+        threads=config["threads"],
+        provider=config["provider"],
+        batch=config["batch"],
+        shape=tuple(config["shape"]),
+    )
     loaded = time.perf_counter_ns()
     model.set_inputs(random_inputs(model.inputs))
     first = time.perf_counter_ns()
@@ -103,6 +110,7 @@ def _load(runtime: Any, config: Mapping[str, Any]) -> tuple[Model, dict[str, Any
         "first_ns": done - first,
         "rss_before_mb": rss_before,
         "peak_rss_mb": _peak_rss_mb(),
+        "arena_mb": None if anonymous is None else (_anonymous_mb() or 0.0) - anonymous,
         "asked": model.asked,
         "got": model.got,
         "nodes_delegated": model.nodes_delegated,
@@ -114,9 +122,9 @@ def _load(runtime: Any, config: Mapping[str, Any]) -> tuple[Model, dict[str, Any
     }
 
 
-def _serve(model: Model, name: str, threads: int, say: Callable[[Mapping[str, Any]], None]) -> int:
+def _serve(model: Model, name: str, config: Mapping[str, Any], say: Callable[[Mapping[str, Any]], None]) -> int:
     # One thread's own clock leaves out what other threads do; several threads need the process's.
-    cpu_clock = time.thread_time_ns if threads == 1 else time.process_time_ns
+    cpu_clock = time.thread_time_ns if config["threads"] == 1 else time.process_time_ns
     for line in iter(sys.stdin.buffer.readline, b""):
         request = decode(line)
         if request is None:
@@ -130,6 +138,10 @@ def _serve(model: Model, name: str, threads: int, say: Callable[[Mapping[str, An
             elif request["type"] == "predict":
                 _predict(model, Path(request["input"]), Path(request["output"]))
                 say({"type": "predicted"})
+            elif request["type"] == "profile":
+                say(op_profile.answer(config, model, random_inputs(model.inputs), request))
+            elif request["type"] == "stream":
+                say({"type": "rates", "bytes_per_s": stream.best_rates(request["sizes"], config["threads"])})
             else:
                 say(_error(SessionError(name, f"unknown request {request['type']!r}", "update both")))
         except MobenchError as error:
@@ -218,9 +230,18 @@ def _peak_rss_mb() -> float:
     Not ru_maxrss on Linux: that starts from the parent's resident set, which the child held until it called exec.
     """
     if sys.platform == "linux":
-        fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return int(fields["VmHWM"].split()[0]) / 1024
+        return _status_mb("VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)  # macOS counts bytes
+
+
+def _anonymous_mb() -> float | None:
+    """Return the process's anonymous memory in MiB: what it allocated, without mapped files."""
+    return _status_mb("RssAnon") if sys.platform == "linux" else None
+
+
+def _status_mb(key: str) -> float:
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields[key].split()[0]) / 1024
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from exporters.verify import compare
-from mobench import artifacts, data
-from mobench.cli import export
-from mobench.cli.export import command, export_networks
+from mobench import artifacts, data, exporting
+from mobench.cli.export import command
 from mobench.errors import BadInputError, ExportError, MissingExtraError
+from mobench.exporting import export_networks
 from mobench.records import FORMATS, PRECISIONS
 
 pytest.importorskip("torch", reason="needs mobench[export]")
@@ -103,7 +103,7 @@ def test_the_manifest_tells_the_error_that_one_finds(exported: Path, file_format
     path = exported / f"{LABEL}-fp32.{file_format}"
     images, logits = reference(exported)
     inputs = images if file_format == "tflite" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    found = compare(logits, export.predict(path, inputs))
+    found = compare(logits, exporting.predict(path, inputs))
     said = artifacts.read(path).manifest["verification"]
     assert said["n"] == found.n == 16
     assert said["max_abs_error"] < 1e-3
@@ -123,7 +123,7 @@ def test_each_onnx_file_stands_alone(exported: Path, tmp_path: Path) -> None:
     images, logits = reference(exported)
     moved = tmp_path / "moved.onnx"
     moved.write_bytes((exported / f"{LABEL}-fp32.onnx").read_bytes())
-    outputs = export.predict(moved, np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    outputs = exporting.predict(moved, np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
     assert compare(logits, outputs).max_rel_error < 1e-4
 
 
@@ -190,13 +190,13 @@ def test_a_damaged_file_is_exported_again_and_others_are_not(copied: Path) -> No
 def test_a_failed_export_is_told_the_others_are_kept_and_the_exit_code_is_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = export.predict
+    honest = exporting.predict
 
     def predict(path: Path, inputs: np.ndarray) -> np.ndarray:
         logits = honest(path, inputs)
         return logits * 2 if "fp32" in path.name else logits  # as if a scale had been lost on the way
 
-    monkeypatch.setattr(export, "predict", predict)
+    monkeypatch.setattr(exporting, "predict", predict)
     result = invoke(NETWORK, *OPTIONS, "--format", "onnx", "--fp32", "--fp16", "-o", str(tmp_path / "out"))
     assert result.return_value == 1
     assert f"FAILED {LABEL}-fp32.onnx: {LABEL}-fp32.onnx is too far from torch: largest error 1 of" in result.stdout
@@ -311,6 +311,6 @@ def test_a_file_of_other_weights_is_not_replaced_in_silence(onnx_model: Path, tm
         weights = SimpleNamespace(origin=origin)
         return SimpleNamespace(precisions=("fp32", "int8"), weights=weights, path=lambda p: tmp_path / f"net-{p}.onnx")
 
-    assert list(export._replacements(asked(kind="file", source="mine.pth"))) == []
-    (line,) = export._replacements(asked(kind="random", source="random:0"))
+    assert list(exporting._replacements(asked(kind="file", source="mine.pth"))) == []
+    (line,) = exporting._replacements(asked(kind="random", source="random:0"))
     assert "net-fp32.onnx was made from mine.pth and will be replaced" in line

@@ -177,3 +177,79 @@ def _no_children_of_this_journal(model: Path) -> None:
     while _workers(str(model)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not _workers(str(model))
+
+
+def test_a_campaign_that_was_killed_is_taken_up_again(onnx_model: Path, tflite_model: Path) -> None:
+    command = [sys.executable, "-m", "mobench", "run", str(onnx_model), str(tflite_model), "--budget", "60"]
+    parent = subprocess.Popen([*command, "--precise", "0.01"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size > 20_000 for path in Path("results").rglob("*.jsonl")):
+        assert time.monotonic() < deadline, "no blocks came"
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    (journal,) = Path("results").rglob("*.jsonl")
+    before = store.read(journal)
+    assert before.end is None
+    done = mobench("run", "--resume", journal.stem, "--budget", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    after = store.read(journal)
+    assert after.blocks[: len(before.blocks)] == before.blocks and len(after.blocks) > len(before.blocks)
+    assert after.end in ("precise", "budget") and len(after.resumes) == 1
+    assert {cell["campaign"] for cell in json.loads(done.stdout)} == {journal.stem}
+
+
+def test_what_cannot_be_resumed_is_refused_in_one_line(onnx_model: Path) -> None:
+    model = Path(shutil.copy(onnx_model, "mine.onnx"))
+    assert mobench("run", model, "--budget", "1", "--precise", "50").returncode == 0
+    (journal,) = Path("results").rglob("*.jsonl")
+    lines = {
+        ("run", "--resume", journal): "measure on with --budget",
+        ("run", "--resume", journal, "--threads", "2"): "it goes on as it began",
+        ("run", "--resume", "never"): "neither a file nor a journal",
+    }
+    for arguments, expected in lines.items():
+        done = mobench(*arguments)
+        assert done.returncode == 2 and expected in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    model.write_bytes(model.read_bytes() + b" ")
+    done = mobench("run", "--resume", journal, "--budget", "1")
+    assert done.returncode == 2 and "has changed since" in done.stderr
+
+
+def test_a_sweep_records_what_cannot_run_with_its_reason(onnx_model: Path, tflite_model: Path) -> None:
+    sweep = ["--batch", "1", "--batch", "3", "--provider", "cpu", "--provider", "xnnpack", "--provider", "builtin"]
+    done = mobench("run", onnx_model, tflite_model, *sweep, "--budget", "2", "--json")
+    assert done.returncode == 1
+    cells = {cell["cell"]: cell for cell in json.loads(done.stdout)}
+    assert len(cells) == 2 * 4  # ORT: cpu, xnnpack; LiteRT: xnnpack, builtin; each at both batches
+    assert cells["tiny.tflite builtin b1"]["p50_ms"] and cells["tiny.tflite builtin b1"]["nodes_delegated"] == 0
+    assert "XnnpackExecutionProvider" in cells["tiny.onnx xnnpack b1"]["failure"]
+    assert cells["tiny.onnx cpu b1"]["batch"] == 1 and cells["tiny.onnx cpu b1"]["arena_mb"] is not None
+
+
+def test_a_provider_of_another_runtime_is_refused_with_the_choice(onnx_model: Path) -> None:
+    done = mobench("run", onnx_model, "--runtime", "ort", "--provider", "builtin")
+    assert done.returncode == 2 and "ort: cpu, xnnpack" in done.stderr
+
+
+def test_sigterm_ends_a_campaign_as_ctrl_c_does(onnx_model: Path) -> None:
+    command = [sys.executable, "-m", "mobench", "run", str(onnx_model), "--budget", "60", "--precise", "0.01"]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size > 20_000 for path in Path("results").rglob("*.jsonl")):
+        assert time.monotonic() < deadline, "no blocks came"
+        time.sleep(0.05)
+    parent.terminate()
+    out, err = parent.communicate(timeout=30)
+    assert parent.returncode == 130 and "interrupted" in err
+    assert "tiny.onnx" in out
+    assert store.read(next(Path("results").rglob("*.jsonl"))).end == "interrupted"
+
+
+def test_a_sustained_load_is_timed_without_a_pause(onnx_model: Path) -> None:
+    done = mobench("run", onnx_model, "--sustain", "3s", "--json")
+    assert done.returncode == 0, done.stderr
+    (journal,) = Path("results").rglob("*.jsonl")
+    run = store.read(journal)
+    assert run.end == "sustained" and run.header["settings"]["sustain_s"] == 3
+    assert mobench("run", onnx_model, "--sustain", "soon").returncode == 2

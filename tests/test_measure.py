@@ -13,7 +13,7 @@ from mobench.measure import Campaign, Settings
 from mobench.plan import choose_baseline, make_cells
 from mobench.records import Artifact, Cell, Run, Target
 from mobench.stats import summarize
-from runners.fake import FakeClock, FakeSession, replay
+from runners.fake import FakeClock, FakeSession, FakeWatch, replay
 
 
 def artifact(name: str) -> Artifact:
@@ -35,7 +35,10 @@ def run(
     budget_s: float = 20.0,
     fault: dict[str, Callable[[], bool]] | None = None,
     refuse: str = "",
+    watch: FakeWatch | None = None,
+    settings: Settings | None = None,
 ) -> tuple[Run, list[FakeSession]]:
+    """Run a campaign on the journal ``campaign.jsonl``; where that is there already, take it up again."""
     clock, opened = FakeClock(), []
     swept = cells(*latencies)
 
@@ -47,16 +50,19 @@ def run(
         return session
 
     path = tmp_path / "campaign.jsonl"
+    resumed = store.read(path) if path.exists() else None
     with store.Journal(path) as journal:
         campaign = Campaign(
             swept,
             swept[0].id,
-            Settings(budget_s=budget_s, seed=7),
+            settings or Settings(budget_s=budget_s, seed=7),
             journal,
             open_session=open_session,
+            watch=watch or FakeWatch(),
+            resumed=resumed,
             clock=clock,
         )
-        campaign.run({"cpu": "fake", "cores": 1}, dict)
+        campaign.run({"cpu": "fake", "cores": 1})
     return store.read(path), opened
 
 
@@ -138,7 +144,20 @@ def test_a_session_that_dies_once_comes_back_in_the_next_incarnation(tmp_path: P
     assert all(session.closed for session in opened)
 
 
-def test_a_session_that_dies_twice_is_given_up(tmp_path: Path) -> None:
+def test_deaths_in_starts_that_are_not_in_a_row_do_not_give_a_cell_up(tmp_path: Path) -> None:
+    calls = itertools.count()
+    result, _ = run(
+        tmp_path,
+        {"a.tflite": constant(10_000_000), "b.tflite": constant(10_000_000)},
+        fault={"b.tflite": lambda: next(calls) in (20, 60, 100)},
+        settings=Settings(budget_s=20, ratio_half_width=0, p50_half_width=0),
+    )
+    assert len(result.failures) == 3
+    last = max(block.incarnation for block in result.blocks)
+    assert last in {block.incarnation for block in result.blocks if block.cell == "b.tflite"}
+
+
+def test_a_session_that_dies_twice_in_a_row_is_given_up(tmp_path: Path) -> None:
     result, opened = run(
         tmp_path,
         {"a.tflite": constant(10_000_000), "b.tflite": constant(10_000_000)},
@@ -212,13 +231,99 @@ def test_ctrl_c_keeps_what_was_measured_and_closes_every_session(tmp_path: Path)
         return opened[-1]
 
     with store.Journal(path) as journal, pytest.raises(KeyboardInterrupt):
-        Campaign(swept, swept[0].id, Settings(budget_s=20), journal, open_session=open_session, clock=clock).run(
-            {"cpu": "fake", "cores": 1}, dict
+        campaign = Campaign(
+            swept,
+            swept[0].id,
+            Settings(budget_s=20),
+            journal,
+            open_session=open_session,
+            watch=FakeWatch(),
+            clock=clock,
         )
+        campaign.run({"cpu": "fake", "cores": 1})
     result = store.read(path)
     assert result.end == "interrupted"
     assert summarize(result)[0].p50_ms == pytest.approx(10.0)
     assert all(session.closed for session in opened)
+
+
+def test_a_resumed_campaign_goes_on_where_it_stopped_and_counts_as_one(tmp_path: Path) -> None:
+    rng = random.Random(3)
+
+    def noisy(latency_ns: int) -> Callable[[], int]:
+        return lambda: round(latency_ns * rng.lognormvariate(0, 0.01))
+
+    def measure(budget_s: float) -> Run:
+        settings = Settings(budget_s=budget_s, ratio_half_width=0, p50_half_width=0)
+        return run(tmp_path, {"a.tflite": noisy(10_000_000), "b.tflite": noisy(7_000_000)}, settings=settings)[0]
+
+    first, both = measure(4), measure(12)
+    assert both.header == first.header and len(both.resumes) == 1
+    assert both.blocks[: len(first.blocks)] == first.blocks
+    later = both.blocks[len(first.blocks) :]
+    assert {b.incarnation for b in later}.isdisjoint({b.incarnation for b in first.blocks})
+    assert min(b.t_s for b in later) >= max(b.t_s for b in first.blocks)
+    assert 11 < max(b.t_s for b in later) < 13
+    assert summarize(both)[1].ratio == pytest.approx(0.7, rel=0.01)
+
+
+def test_a_campaign_is_not_resumed_with_another_version_of_the_runtime(tmp_path: Path) -> None:
+    first, _ = run(tmp_path, {"a.tflite": constant(10_000_000)})
+    text = first.path.read_text()
+    first.path.write_text(text.replace('"versions":{"fake":"1"}', '"versions":{"fake":"0"}'))
+    with pytest.raises(MobenchError, match="fake 0 then, 1 now; start a new campaign"):
+        run(tmp_path, {"a.tflite": constant(10_000_000)}, budget_s=60)
+    assert store.read(first.path).blocks == first.blocks
+
+
+def test_cells_that_memory_cannot_hold_together_take_turns_each_with_the_baseline(tmp_path: Path) -> None:
+    names = [f"{letter}.tflite" for letter in "abcdefg"]
+    swept: list[FakeSession] = []
+
+    def free_mb() -> int:  # each session of 60 MiB leaves less
+        return 900 - 100 * sum(not session.closed for session in swept)
+
+    def watched(cell: Cell) -> FakeSession:
+        swept.append(FakeSession(cell, clock, constant(10_000_000)))
+        return swept[-1]
+
+    clock, these, path = FakeClock(), cells(*names), tmp_path / "c.jsonl"
+    with store.Journal(path) as journal:
+        campaign = Campaign(
+            these,
+            "a.tflite",
+            Settings(budget_s=60),
+            journal,
+            open_session=watched,
+            watch=FakeWatch(memory_mb=free_mb),
+            clock=clock,
+        )
+        assert campaign.run({"cpu": "fake", "cores": 1}) == "precise"
+    result = store.read(path)
+    together: dict[int, set[str]] = {}
+    for block in result.blocks:
+        together.setdefault(block.incarnation, set()).add(block.cell)
+    assert all("a.tflite" in group and len(group) < len(names) for group in together.values())
+    assert set.union(*together.values()) == set(names)
+    assert all(summary.ratio == pytest.approx(1.0) and summary.incarnations >= 5 for summary in summarize(result))
+
+
+def test_a_sustained_load_is_one_start_and_rounds_for_the_whole_time(tmp_path: Path) -> None:
+    latencies = {"a.tflite": constant(10_000_000), "b.tflite": constant(20_000_000)}
+    result, opened = run(tmp_path, latencies, settings=Settings(sustain_s=120))
+    assert result.end == "sustained" and len(opened) == 2
+    assert {block.incarnation for block in result.blocks} == {0}
+    assert 119 < max(block.t_s for block in result.blocks) < 121
+    assert len([state for state in result.states if state.when == "during"]) == pytest.approx(12, abs=1)
+    assert (result.states[0].when, result.states[-1].when) == ("before", "after")
+
+
+def test_energy_is_that_of_every_inference_of_a_block(tmp_path: Path) -> None:
+    counter = itertools.count(0, 500)  # microjoules, read before and after each block
+    result, _ = run(tmp_path, {"a.tflite": constant(10_000_000)}, watch=FakeWatch(energy=lambda: next(counter)))
+    steady = [block for block in result.blocks if block.phase == "steady"]
+    assert {block.energy_uj for block in steady} == {500} and {block.lead_in for block in steady} == {4}
+    assert summarize(result)[0].energy_mj == pytest.approx(0.1)
 
 
 def test_the_same_seed_gives_the_same_orders(tmp_path: Path) -> None:
@@ -235,6 +340,12 @@ def test_cells_are_named_as_shortly_as_tells_them_apart() -> None:
     assert [c.id for c in cells("a.tflite", "a.tflite")] == ["a.tflite", "a.tflite #2"]
     four = make_cells([artifact("a.tflite")], [litert, Target(runtime="litert", threads=4)])
     assert [c.id for c in four] == ["a.tflite x1", "a.tflite x4"]
+
+
+def test_cells_of_one_file_are_told_apart_by_provider_and_batch() -> None:
+    targets = [Target(runtime="litert", provider=p, batch=b) for p in ("", "builtin") for b in (1, 8)]
+    names = [c.id for c in make_cells([artifact("a.tflite")], targets)]
+    assert names == ["a.tflite b1", "a.tflite b8", "a.tflite builtin b1", "a.tflite builtin b8"]
 
 
 def test_a_baseline_is_found_by_any_of_its_names_or_refused_with_the_choice() -> None:

@@ -205,7 +205,7 @@ def cell(
             "network": network,
             "weights": weights,
         },
-        "target": {"device": "desktop-cpu", "runtime": runtime, "threads": 1, "cores": []},
+        "target": {"device": "desktop-cpu", "runtime": runtime, "provider": "", "threads": 1, "batch": 1, "cores": []},
     }
 
 

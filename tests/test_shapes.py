@@ -22,3 +22,11 @@ def test_open_axes_need_a_shape_that_fits() -> None:
     for wrong in ([1, 1, 96, 96], [1, 3, 96]):
         with pytest.raises(SessionError, match="does not fit"):
             settle("image", [None, 3, None, None], wrong)
+
+
+def test_a_batch_fills_an_open_axis_and_is_refused_where_it_is_fixed() -> None:
+    assert settle("image", [None, 3, 8, 8], [], batch=4) == [4, 3, 8, 8]
+    assert settle("image", [None, None, None, 3], [1, 96, 96, 3], batch=4) == [4, 96, 96, 3]
+    assert settle("image", [8, 3, 8, 8], []) == [8, 3, 8, 8]
+    with pytest.raises(SessionError, match="its batch is fixed at 1, 4 asked; export it with an open batch axis"):
+        settle("image", [1, 3, 8, 8], [], batch=4)

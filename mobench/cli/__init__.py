@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 
 import click
@@ -16,7 +17,10 @@ VERBS = {
     "export": "Export a network to ONNX and TFLite in FP32, FP16 and INT8.",
     "run": "Time models: p50, ratio to a baseline, with intervals.",
     "eval": "Measure top-1 and top-5 of model files on a folder of images.",
+    "compare": "Is B slower than A: the paired ratio, its interval, a verdict.",
+    "gate": "Fail where a model got slower than is tolerated: for CI.",
     "pareto": "Accuracy against latency: the front as a table and a plot.",
+    "results": "What was measured, here or by other tools: list, show, export, import.",
     "quickstart": "The whole road on this machine in three minutes, no network needed.",
     "doctor": "What can run here, what cannot, and the mend.",
 }
@@ -60,8 +64,9 @@ def cli() -> None:
 def main() -> None:
     """Run the command line. An error a user can mend is one line on stderr.
 
-    Exit 0 all ran, 1 something failed, 2 wrong usage or input, 130 Ctrl-C.
+    Exit 0 all ran, 1 something failed, 2 wrong usage or input, 130 Ctrl-C or SIGTERM.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job that is cancelled ends as Ctrl-C does
     try:
         status = cli.main(standalone_mode=False)
     except MobenchError as error:

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from mobench import artifacts, plan, store
+from mobench.campaign import run_cells
 from mobench.cli import terminal
-from mobench.cli.export import export_networks
-from mobench.cli.run import run_cells
 from mobench.cli.terminal import Progress
 from mobench.errors import MobenchError
+from mobench.exporting import export_networks
 from mobench.measure import Settings
 from mobench.pareto import pareto_points
 from mobench.records import RUNTIME_FORMATS, Target

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from mobench import artifacts, plan, store
+from mobench import campaign, plan, store
 from mobench.cli.terminal import Progress, echo_table
 from mobench.errors import BadInputError
-from mobench.measure import Campaign, Settings
-from mobench.records import RUNTIME_FORMATS, Cell, Run, Target
+from mobench.measure import Settings
+from mobench.records import PRECISIONS, PROVIDERS, RUNTIME_FORMATS, Run
 from mobench.report.tables import Column
+from mobench.results import open_run
 from mobench.stats import Summary, summarize
-from runners import desktop, device_state
 
 COLUMNS = (
     Column(key="cell", title="model"),
@@ -31,52 +33,6 @@ COLUMNS = (
     Column(key="doubt_names", title="doubts"),
 )
 _SHOWN = 3  # cells named under a doubt
-
-
-def run_cells(
-    cells: Sequence[Cell],
-    *,
-    baseline: str | None = None,
-    settings: Settings | None = None,
-    results: Path = Path("results"),
-    journal: Path | None = None,
-    shape: tuple[int, ...] = (),
-    progress: Callable[[float, str], None] = lambda share, text: None,
-) -> Run:
-    """Time cells on this machine, journal the campaign under ``results``, and return it.
-
-    Args:
-        cells: what to time, from ``plan.make_cells``.
-        baseline: the cell that ratios are to, as ``plan.choose_baseline`` takes it.
-        settings: budget, asked precision and seed.
-        results: folder for the journal.
-        journal: the journal's own path, instead of a new one under ``results``.
-        shape: first input's shape for models that leave it open.
-        progress: told the share of the budget that is spent, and what goes on.
-
-    Raises:
-        BadInputError: no such baseline.
-        KeyboardInterrupt: after the journal is closed; read it with ``store.read``.
-    """
-    machine = device_state.machine()
-    chosen = plan.choose_baseline(cells, baseline)
-    path = journal or store.new_path(results, cells[0].target.device, machine)
-    measured = {core for cell in cells for core in cell.target.cores}
-    with store.Journal(path) as log, desktop.keep_off(measured):
-        campaign = Campaign(
-            cells,
-            chosen,
-            settings or Settings(),
-            log,
-            open_session=lambda cell: desktop.open_session(cell.artifact, cell.target, shape=shape),
-            steal_ticks=device_state.steal_ticks,
-            progress=progress,
-        )
-        try:
-            campaign.run(machine, device_state.snapshot)
-        except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(str(path)) from interrupt
-    return store.read(path)
 
 
 def as_json(run: Run, summaries: Sequence[Summary]) -> str:
@@ -135,27 +91,60 @@ def parse_shape(text: str | None) -> tuple[int, ...]:
     return shape
 
 
+def parse_duration(text: str) -> float:
+    """Turn ``90``, ``90s``, ``10m`` or ``1h`` into seconds.
+
+    >>> parse_duration("10m"), parse_duration("1.5h"), parse_duration("90")
+    (600.0, 5400.0, 90.0)
+
+    Raises:
+        BadInputError: not a positive time.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", text.strip())
+    seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2] or "s"] if match else 0.0
+    if seconds <= 0:
+        raise BadInputError(f"time {text!r}", "not a positive time", "for example 90s, 10m or 1h")
+    return seconds
+
+
 @click.command()
 @click.argument("things", nargs=-1, metavar="[FILES or NAMES]...")
 @click.option("--device", type=click.Choice(["desktop-cpu"]), default="desktop-cpu", show_default=True)
 @click.option("--runtime", "runtimes", multiple=True, type=click.Choice(list(RUNTIME_FORMATS)), help="Repeatable.")
+@click.option("--provider", "providers", multiple=True,
+              type=click.Choice(sorted({name for names in PROVIDERS.values() for name in names})),
+              help="Execution provider or delegate. Repeatable; default: the runtime's own choice.")  # fmt: skip
+@click.option("--precision", "precisions", multiple=True, type=click.Choice(PRECISIONS),
+              help="Only files of this precision. Repeatable.")  # fmt: skip
 @click.option("--threads", "threads", multiple=True, type=click.IntRange(1, 256), help="Repeatable; default 1.")
-@click.option("--budget", "budget_s", type=click.FloatRange(0.1), default=60.0, show_default=True, metavar="SECONDS")
+@click.option("--batch", "batches", multiple=True, type=click.IntRange(1, 4096),
+              help="Images an inference. Repeatable; default 1.")  # fmt: skip
+@click.option("--budget", "budget_s", type=click.FloatRange(0.1), metavar="SECONDS",
+              help="Default 60; with --resume, what is left of the campaign's.")  # fmt: skip
 @click.option("--precise", type=click.FloatRange(0.01, 50), default=1.0, show_default=True, metavar="PERCENT",
               help="Stop early when ratios are known to this half-width, and p50 to twice it.")  # fmt: skip
+@click.option("--sustain", metavar="TIME", help="A sustained load instead: no pause for 10m, minute by minute.")
+@click.option("--resume", "resumed", metavar="CAMPAIGN", help="Take a campaign up again where it stopped.")
 @click.option("--baseline", metavar="NAME", help="The cell that ratios are to; default: the first.")
 @click.option("--shape", metavar="1,3,H,W", help="First input's shape, for models that leave it open.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("-o", "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @click.option("--dry-run", is_flag=True, help="Print the cells and stop.")
 @click.option("--json", "json_out", is_flag=True, help="A JSON list on stdout, one object a cell.")
+@click.pass_context
 def command(
+    context: click.Context,
     things: tuple[str, ...],
     device: str,
     runtimes: tuple[str, ...],
+    providers: tuple[str, ...],
+    precisions: tuple[str, ...],
     threads: tuple[int, ...],
-    budget_s: float,
+    batches: tuple[int, ...],
+    budget_s: float | None,
     precise: float,
+    sustain: str | None,
+    resumed: str | None,
     baseline: str | None,
     shape: str | None,
     seed: int,
@@ -166,42 +155,57 @@ def command(
     """Time models against one another: p50 and ratio to a baseline, each with a 95 % interval.
 
     FILES are .onnx or .tflite, ours or anybody's; NAMES are networks exported under artifacts/. Without any, all of
-    artifacts/. The same file may be named twice to see how far apart two equal cells come out.
+    artifacts/. The same file may be named twice to see how far apart two equal cells come out. Options that repeat
+    make a sweep: every file at every value.
     """
-    targets = [
-        Target(device=device, runtime=runtime, threads=count, cores=desktop.choose_cores(count))
-        for runtime in runtimes or tuple(RUNTIME_FORMATS)
-        for count in threads or (1,)
-    ]
-    usable, bad = [], 0
-    formats = {RUNTIME_FORMATS[target.runtime] for target in targets}
-    named = {Path(thing) for thing in things}
-    for path in artifacts.resolve(things):
-        try:
-            artifact = artifacts.read(path)
-        except BadInputError as error:
-            click.echo(f"error: {error}", err=True)
-            bad += 1
-            continue
-        if artifact.format in formats:
-            usable.append(artifact)
-        elif path in named:
-            runtime = next(r for r, f in RUNTIME_FORMATS.items() if f == artifact.format)
-            click.echo(f"error: {path}: no asked runtime reads it; --runtime {runtime}", err=True)
-            bad += 1
+    if resumed is not None:
+        _only_resume(context)
+        run = open_run(resumed, results)
+        return _measure(lambda bar: campaign.resume(run, more_s=budget_s, progress=bar), [], json_out)
+    targets = campaign.make_targets(
+        device=device, runtimes=runtimes, providers=providers, threads=threads, batches=batches
+    )
+    usable, refused = campaign.find_artifacts(things, targets, precisions)
+    for line in refused:
+        click.echo(f"error: {line}", err=True)
     if not usable:
         raise BadInputError("nothing to time", "no usable model among those named", "see `mobench doctor`")
     cells = plan.make_cells(usable, targets)
     if dry_run:
-        click.echo("\n".join(f"{cell.id}  {cell.target.runtime}  threads {cell.target.threads}" for cell in cells))
-        return int(bad > 0)
-    settings = Settings(budget_s=budget_s, ratio_half_width=precise / 100, p50_half_width=2 * precise / 100, seed=seed)
+        shown = [[c.id, c.target.runtime, c.target.provider, f"threads {c.target.threads}"] for c in cells]
+        click.echo("\n".join("  ".join(filter(None, line)) for line in shown))
+        return int(bool(refused))
+    settings = Settings(
+        budget_s=budget_s or 60.0,
+        ratio_half_width=precise / 100,
+        p50_half_width=2 * precise / 100,
+        seed=seed,
+        sustain_s=parse_duration(sustain) if sustain else 0.0,
+    )
+    size = parse_shape(shape)
+    return _measure(
+        lambda bar: campaign.run_cells(
+            cells, baseline=baseline, settings=settings, results=results, shape=size, progress=bar
+        ),
+        refused,
+        json_out,
+    )
+
+
+def _only_resume(context: click.Context) -> None:
+    """A campaign goes on as it began: what would change it is refused, not ignored."""
+    allowed = {"resumed", "budget_s", "results", "json_out"}
+    for name in context.params:
+        if name not in allowed and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise BadInputError("--resume", "it goes on as it began and takes only --budget and --json", "leave others")
+
+
+def _measure(measure: Callable[[Progress], Run], refused: Sequence[str], json_out: bool) -> int:
+    """Run a campaign under a progress bar and show what came out, also of one that was interrupted."""
     interrupted = False
     try:
         with Progress() as bar:
-            run = run_cells(
-                cells, baseline=baseline, settings=settings, results=results, shape=parse_shape(shape), progress=bar
-            )
+            run = measure(bar)
     except KeyboardInterrupt as interrupt:
         if not interrupt.args:
             raise
@@ -215,4 +219,4 @@ def command(
         echo_summaries(run, summaries)
     if interrupted:
         raise KeyboardInterrupt
-    return int(bad > 0 or bool(run.failures))
+    return int(bool(refused) or bool(run.failures))

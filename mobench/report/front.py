@@ -190,7 +190,7 @@ def _notes(standings: Sequence[Standing]) -> tuple[str, ...]:
     if len(contests) > 1:
         notes.append(
             f"{len(contests)} fronts: accuracies measured on different images, published ones, and latencies of"
-            " different machines are not compared with each other"
+            " different machines or batches are not compared with each other"
         )
     if len({point.accuracy_set for point in points if point.accuracy_kind == "measured"}) > 1:
         notes.append("to judge models on the same images, name them all in one `mobench eval`")

@@ -172,12 +172,14 @@ def _front_name(contest: Contest, all_contests: Sequence[Contest]) -> str:
     """Say of a front only what tells it from the others in the plot."""
     if len(all_contests) == 1:
         return "Pareto front"
-    machine, kind, images = contest
+    machine, kind, images, batch = contest
     parts = [f"front, {kind}"]
     if kind == "measured" and len({other[2] for other in all_contests if other[1] == kind}) > 1:
         parts.append(f"on {images}")
     if len({other[0] for other in all_contests}) > 1:
         parts.append(f"on {machine}")
+    if len({other[3] for other in all_contests}) > 1:
+        parts.append(f"batch {batch}")
     return shorten(" ".join(parts), MAX_FRONT_CHARS, placeholder="…")
 
 
