@@ -11,6 +11,9 @@ Format = Literal["onnx", "tflite"]
 FORMATS: tuple[Format, ...] = ("onnx", "tflite")
 PRECISIONS = ("fp32", "fp16", "int8")
 RUNTIME_FORMATS: Mapping[str, Format] = {"ort": "onnx", "litert": "tflite"}
+# Execution providers (ONNX Runtime) and delegates (LiteRT) by the names they are asked by; a runtime's first is its own
+# choice. "builtin": LiteRT's kernels without a delegate.
+PROVIDERS: Mapping[str, tuple[str, ...]] = {"ort": ("cpu", "xnnpack"), "litert": ("xnnpack", "builtin")}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -76,8 +79,8 @@ class Ready:
 
     ``nodes_delegated`` of ``nodes_total`` operators run in the delegate or execution provider ``got``.
     ``rss_before_mb`` is the process's peak before the model was loaded: the runtime's own share of ``peak_rss_mb``.
-    ``arena_mb`` is what the runtime says it holds for activations (and, in some runtimes, packed weights); None where
-    it does not say.
+    ``arena_mb`` is the model's own part of it: the anonymous memory that loading and the first inference added
+    (activations, packed weights; not the file's mapped pages). None where the system does not tell.
     """
 
     init_ns: int
@@ -103,6 +106,42 @@ class Timing:
     wall_ns: tuple[int, ...]
     cpu_ns: int
     involuntary_switches: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """One operator of a profiled model: what it is, what it moves and computes, and how long each inference spent in it.
+
+    ``kind`` is the file's word for it, with the window's size (``Conv 1x1``), ``kernel`` the runtime's for what ran.
+    ``path`` is the module or scope it comes from, outermost first; empty where the file does not say. ``macs`` counts
+    convolutions and matrix products and is 0 for all else, ``moved_bytes`` its inputs, weights and outputs, each once;
+    None where unknown. ``precision`` is that of the data it reads.
+    """
+
+    name: str
+    kind: str
+    kernel: str
+    path: tuple[str, ...]
+    precision: str
+    macs: int | None
+    moved_bytes: int | None
+    ns: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What a session says of its model's operators. These times never count as the model's latency.
+
+    ``plain_ns`` are whole inferences without the profiler and ``profiled_ns`` with it, wall clock, in turns.
+    ``source`` says who timed the operators, ``tick_ns`` how finely. ``notes`` are what a reader must know.
+    """
+
+    source: str
+    tick_ns: int
+    plain_ns: tuple[int, ...]
+    profiled_ns: tuple[int, ...]
+    operators: tuple[Operator, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +231,41 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What another tool's output says of one of its runs. A figure it does not have is None, or not in its mapping.
+
+    ``tool`` is the tool's name and ``form`` which of its outputs this was. ``model``, ``threads`` and ``provider`` are
+    as it says them, the last one in lower case; of ``nodes_total`` operators ``nodes_delegated`` run in that delegate.
+    ``count`` inferences were timed, after a warm-up that took ``warmup_ms`` an inference, ``first_ms`` the first.
+    ``std_ms`` and ``percentiles_ms`` (by name: p5, p50, p99.9) are the tool's own estimates; ``samples_ns`` is every
+    timed inference, where a tool gives them. ``memory_mb`` (MiB) has `peak`, the process's resident set at its most,
+    and `init` and `overall`, what was added since its start. Figures in ms were rounded to ``resolution_ms``.
+    """
+
+    cell: str = ""
+    tool: str
+    form: str
+    model: str = ""
+    threads: int | None = None
+    provider: str = ""
+    nodes_delegated: int | None = None
+    nodes_total: int | None = None
+    count: int | None = None
+    init_ms: float | None = None
+    first_ms: float | None = None
+    warmup_ms: float | None = None
+    mean_ms: float
+    min_ms: float | None = None
+    max_ms: float | None = None
+    std_ms: float | None = None
+    percentiles_ms: Mapping[str, float] = field(default_factory=dict)
+    samples_ns: tuple[int, ...] = ()
+    memory_mb: Mapping[str, float] = field(default_factory=dict)
+    resolution_ms: float | None = None
+    notes: tuple[str, ...] = ()  # what went otherwise than asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """The fold of one journal: a campaign's header and everything that was measured in it."""
 
@@ -204,3 +278,4 @@ class Run:
     end: str | None  # why it ended; None when it was cut off
     states: tuple[DeviceState, ...] = ()
     resumes: tuple[Mapping[str, Any], ...] = ()  # the header-like record of each time the campaign was taken up again
+    imported: tuple[Imported, ...] = ()  # where the header has a source: figures of another tool

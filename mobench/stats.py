@@ -60,7 +60,9 @@ class Summary:
 
     ``ratio`` is its latency over that of the baseline cell (below 1: faster). Init, first inference and steady state
     (p50) are three figures; the first two are medians over incarnations.
-    ``ratio_cpu`` is the second estimator, from the thread's CPU time, for one-thread cells only.
+    ``ratio_cpu`` is the second estimator, from the thread's CPU time, for one-thread cells only. ``batch`` is what the
+    model took. ``arena_mb``: the model's own anonymous memory. ``energy_mj`` is what the processor package took an
+    inference, its idle share and this process's included; None where the machine does not tell.
     """
 
     cell: str
@@ -73,7 +75,9 @@ class Summary:
     weights: Mapping[str, Any] | None
     device: str
     runtime: str
+    provider: str
     threads: int
+    batch: int
     p50_ms: float | None
     p50_ci_ms: Interval | None
     p90_ms: float | None
@@ -87,6 +91,9 @@ class Summary:
     first_ms: float | None
     peak_rss_mb: float | None
     runtime_rss_mb: float | None
+    arena_mb: float | None
+    energy_mj: float | None
+    energy_ci_mj: Interval | None
     nodes_delegated: int | None
     nodes_total: int | None
     incarnations: int
@@ -224,6 +231,7 @@ def summarize(run: Run) -> list[Summary]:
         one_thread = cell["target"]["threads"] == 1
         ratio = paired_ratio(own, steady[baseline])
         cpu = paired_ratio(own, steady[baseline], cpu=True) if one_thread else None
+        energy = estimate(_energies_mj(own))
         every = [ns / 1e6 for block in own for ns in block.wall_ns]
         artifact = cell["artifact"]
         summaries.append(
@@ -238,7 +246,9 @@ def summarize(run: Run) -> list[Summary]:
                 weights=artifact["weights"],
                 device=cell["target"]["device"],
                 runtime=cell["target"]["runtime"],
+                provider=cell["target"]["provider"],
                 threads=cell["target"]["threads"],
+                batch=_batch(ready, cell["target"]["batch"]),
                 p50_ms=p50[0] if p50 else None,
                 p50_ci_ms=p50[1] if p50 else None,
                 p90_ms=float(np.quantile(every, 0.9)) if every else None,
@@ -252,6 +262,9 @@ def summarize(run: Run) -> list[Summary]:
                 first_ms=median(r.first_ns for r in ready) / 1e6 if ready else None,
                 peak_rss_mb=max(r.peak_rss_mb for r in ready) if ready else None,
                 runtime_rss_mb=median(r.rss_before_mb for r in ready) if ready else None,
+                arena_mb=median(arenas) if (arenas := [r.arena_mb for r in ready if r.arena_mb is not None]) else None,
+                energy_mj=energy[0] if energy else None,
+                energy_ci_mj=energy[1] if energy else None,
                 nodes_delegated=ready[-1].nodes_delegated if ready else None,
                 nodes_total=ready[-1].nodes_total if ready else None,
                 incarnations=len({b.incarnation for b in own}),
@@ -262,6 +275,24 @@ def summarize(run: Run) -> list[Summary]:
             )
         )
     return summaries
+
+
+def _batch(ready: Sequence[Ready], asked: int) -> int:
+    """Return the batch a session took: a model whose batch is fixed has its own, whatever was asked."""
+    shape = ready[-1].inputs[0]["shape"] if ready and ready[-1].inputs else []
+    return int(shape[0]) if len(shape) > 1 else asked
+
+
+def _energies_mj(blocks: Sequence[Block]) -> Iterable[tuple[int, float]]:
+    """Return (incarnation, energy an inference): summed over each, for a counter steps too coarsely for one block."""
+    groups: dict[int, list[Block]] = defaultdict(list)
+    for block in blocks:
+        if block.energy_uj is not None:
+            groups[block.incarnation].append(block)
+    for incarnation, group in groups.items():
+        inferences = sum(block.lead_in + len(block.wall_ns) for block in group)
+        if total := sum(block.energy_uj or 0 for block in group):
+            yield incarnation, total / 1e3 / inferences
 
 
 def _doubts(

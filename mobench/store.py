@@ -19,26 +19,33 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from mobench.errors import BadInputError, MobenchError
-from mobench.records import Accuracy, Block, Cluster, DeviceState, Failure, Ready, Run
+from mobench.records import Accuracy, Block, Cluster, DeviceState, Failure, Imported, Ready, Run
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 2
+_LAST_BYTES = 4096  # what may hold the last line of a campaign that ended: its `end`
 
 
 class Journal:
     """An append-only campaign file. An event is a line, handed to the system whole before ``append`` returns."""
 
-    def __init__(self, path: Path) -> None:
-        """Open, or make, the file. A last line that an earlier writer did not finish is removed."""
+    def __init__(self, path: Path, *, wait: bool = True) -> None:
+        """Open, or make, the file. A last line that an earlier writer did not finish is removed.
+
+        ``wait``: for another writer to finish, as those who share ``accuracy.jsonl`` do; else that is an error.
+        """
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            fcntl.flock(self._file, fcntl.LOCK_EX)  # two evals share accuracy.jsonl; freed when it is closed
+            fcntl.flock(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))  # freed when it is closed
             text = path.read_bytes()
             os.ftruncate(self._file, text.rfind(b"\n") + 1)
+        except BlockingIOError as error:
+            os.close(self._file)
+            raise BadInputError(str(path), "another mobench is writing to it", "wait for it, or stop it") from error
         except OSError as error:
             raise _unwritable(path, error) from error
 
@@ -58,9 +65,13 @@ class Journal:
             os.ftruncate(self._file, end)
             raise _unwritable(self.path, error) from error
 
+    def sync(self) -> None:
+        """Write through to the disk, so that a power cut loses nothing appended so far."""
+        os.fsync(self._file)
+
     def close(self) -> None:
         """Write through to the disk and close."""
-        os.fsync(self._file)
+        self.sync()
         os.close(self._file)
 
     def __enter__(self) -> Self:
@@ -82,8 +93,12 @@ def _unwritable(path: Path, error: OSError) -> MobenchError:
 def new_path(folder: Path, kind: str, machine: Mapping[str, Any]) -> Path:
     """Make a fresh, empty journal and return its path: ``folder/<machine>/<time>-<kind>.jsonl``."""
     slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|\bcpu\b|@.*", "", str(machine["cpu"]).lower())).strip("-")
+    return fresh_path(folder / f"{slug or 'machine'}-{machine['cores']}c", kind)
+
+
+def fresh_path(home: Path, kind: str) -> Path:
+    """Make a fresh, empty journal and return its path: ``home/<time>-<kind>.jsonl``."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    home = folder / f"{slug or 'machine'}-{machine['cores']}c"
     number = 0
     while True:
         number += 1
@@ -151,6 +166,7 @@ def read(path: Path) -> Run:
     blocks: list[Block] = []
     failures: list[Failure] = []
     accuracies: list[Accuracy] = []
+    imported: list[Imported] = []
     end: str | None = None
     for number, line in enumerate(lines, 1):
         if not line:
@@ -183,6 +199,8 @@ def read(path: Path) -> Run:
                 failures.append(Failure(**event))
             elif kind == "accuracy":
                 accuracies.append(Accuracy(**_tuples(event)))
+            elif kind == "imported":
+                imported.append(Imported(**_tuples(event)))
             elif kind == "end":
                 end = event["reason"]
         except (KeyError, TypeError) as error:
@@ -199,7 +217,33 @@ def read(path: Path) -> Run:
         end=end,
         states=tuple(states),
         resumes=tuple(resumes),
+        imported=tuple(imported),
     )
+
+
+def glance(path: Path) -> tuple[dict[str, Any], str | None]:
+    """Return a journal's header and why it ended, from its first and its last line alone: folders grow.
+
+    Raises:
+        BadInputError: not a journal, or from a newer mobench.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.readline()
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(len(first), size - _LAST_BYTES))
+            lines = file.read().splitlines()
+        header = json.loads(first)
+        if header.pop("event") != "run":
+            raise ValueError
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise BadInputError(f"{path}:1", "not a journal's header", "name a file `mobench run` wrote") from error
+    header = upgrade("run", header, _schema(path, header))[1]
+    try:
+        end = json.loads(lines[-1]) if lines else None
+    except ValueError:  # the write was cut off, or the line is longer than what was read of it
+        end = None
+    return header, end["reason"] if isinstance(end, dict) and end.get("event") == "end" else None
 
 
 def to_frame(run: Run) -> pd.DataFrame:
