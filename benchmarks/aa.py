@@ -1,14 +1,16 @@
 """Two copies of one file against each other: how far from 1 the ratio comes out, mobench against litert-benchmark.
 
 One mobench campaign and one pair of litert-benchmark runs of the same length, in alternation, so that both meet one
-machine. The true ratio is 1.
+machine. The true ratio is 1. With --disturbed a second process burns a core at random moments, a fifth to three seconds
+long with pauses of the same kind; it may run on any core, as a neighbour's would.
 
-    python benchmarks/aa.py artifacts/mobilenet_v2-fp32.tflite
+    python benchmarks/aa.py artifacts/mobilenet_v2-fp32.tflite --campaigns 40 [--disturbed]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import shutil
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,15 +52,41 @@ def theirs(file: Path, runs: int, folder: Path) -> float:
     return median
 
 
+# Burns any core it is put on, at random moments: half of the time on the whole.
+BURNER = """
+import random, time
+rng = random.Random(0)
+while True:
+    until = time.monotonic() + rng.uniform(0.2, 3.0)
+    while time.monotonic() < until: pass
+    time.sleep(rng.uniform(0.2, 3.0))
+"""
+
+
+@contextlib.contextmanager
+def disturbance(wanted: bool) -> Iterator[None]:
+    """Keep a process burning a core at random moments, if wanted."""
+    if not wanted:
+        yield
+        return
+    burner = subprocess.Popen([sys.executable, "-c", BURNER])
+    try:
+        yield
+    finally:
+        burner.kill()
+        burner.wait()
+
+
 def main() -> None:
     """Print every pair's error, then the 95th percentiles and how many of our intervals held 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--campaigns", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=10.0, help="a campaign, and a pair of litert-benchmark runs")
+    parser.add_argument("--disturbed", action="store_true", help="burn a core at random moments meanwhile")
     arguments = parser.parse_args()
     ratios, held, widths, other, lengths, other_lengths = [], 0, [], [], [], []
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, disturbance(arguments.disturbed):
         folder = Path(name)
         files = [folder / "a.tflite", folder / "b.tflite"]
         for file in files:
