@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from mobench import importing, store
+from mobench import artifacts, foreign, importing, store
 from mobench.cli import cli
 from mobench.errors import BadInputError, MissingExtraError
 from mobench.pareto import pareto_points
@@ -175,6 +176,15 @@ def test_a_bad_file_is_a_line_and_leaves_nothing_and_the_others_are_imported() -
     assert done.return_value == 1 and "net_v2.tflite" in done.stdout
     assert [line.split(": ")[1].rsplit("/", 1)[-1] for line in done.stderr.splitlines()] == [f.name for f in files[:3]]
     assert len(list(Path("results").rglob("*.jsonl"))) == 1
+
+
+def test_an_import_comes_back_from_its_journal_as_it_was_parsed() -> None:
+    for name in ("tflite_cpu.txt", "perf_test_rows.csv", "litert_with_counts.txt"):
+        run = store.read(importing.import_file(FOREIGN / name))
+        parsed = foreign.parse((FOREIGN / name).read_text(), name)
+        assert tuple(replace(one, cell="") for one in run.imported) == parsed
+        assert run.header["source"]["sha256"] == artifacts.sha256(FOREIGN / name) and run.end == "imported"
+        assert [cell["id"] for cell in run.header["cells"]] == [one.cell for one in run.imported]
 
 
 def test_the_same_file_is_not_imported_twice() -> None:

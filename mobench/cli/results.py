@@ -143,7 +143,7 @@ def _was_given(context: click.Context, name: str) -> bool:
 @_filters
 @click.option("--json", "json_out", is_flag=True, help="A JSON list on stdout, one object a cell.")
 def show(campaign: str | None, folder: Path, json_out: bool, **options: Any) -> None:
-    """One campaign: its figures, its machine, and what that did meanwhile.
+    """One campaign: its figures, its machine, and the machine's state.
 
     CAMPAIGN is a journal's path, its name or a part of that, or REV:PATH as git knows it; without one, the newest that
     the filters let through.
