@@ -1,4 +1,4 @@
-"""torch -> ONNX: one self-contained file, NCHW float32 input, batch 1."""
+"""torch -> ONNX: one self-contained file, NCHW float32 input, any batch."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ INPUT, OUTPUT = "input", "logits"
 
 
 def convert(module: nn.Module, size: int) -> bytes:
-    """Return ``module`` ([1, 3, size, size] float32 to [1, classes]) as the bytes of an ONNX file.
+    """Return ``module`` ([N, 3, size, size] float32 to [N, classes]) as the bytes of an ONNX file.
 
-    The weights lie inside, not in a file beside it that is lost when one of the two is moved.
+    The batch axis is open: the operators are the same as with a fixed one. The weights lie inside, not in a file
+    beside it that is lost when one of the two is moved.
     """
     program = torch.onnx.export(
         module,
-        (torch.zeros(1, 3, size, size),),
+        (torch.zeros(2, 3, size, size),),  # of one image torch would take the batch for a constant
         dynamo=True,
         external_data=False,
         verbose=False,
         input_names=[INPUT],
         output_names=[OUTPUT],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
     )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
