@@ -177,6 +177,12 @@ def test_litert_s_own_program_is_read_by_its_heading_and_in_its_milliseconds() -
     assert (result.provider, result.nodes_delegated, result.nodes_total) == ("litert_cl", 40, 40)
 
 
+def test_without_a_warm_up_litert_s_program_prints_zeros_which_are_absent() -> None:
+    log = re.sub(r"Warmup (\(first\): +)41.04", r"Warmup \g<1>0.00", text("litert.txt"))
+    result = parse(re.sub(r"(Warmup \(avg\): +)2.04 ms \(220", r"\g<1>0.00 ms (0", log))
+    assert result.first_ms is None and result.warmup_ms is None and result.mean_ms == 0.45
+
+
 def test_its_line_in_microseconds_is_finer_where_there_is_one() -> None:
     result = parse(text("litert_with_counts.txt"))
     assert (result.mean_ms, result.percentiles_ms["p50"], result.resolution_ms) == (0.451374, 0.449, 0.001)
