@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from mobench import artifacts, store
+from mobench.cli.run import columns, state_notes
+from mobench.records import Cluster, DeviceState, Run
 
 KEYS = {"p50_ms", "p50_ci_ms", "ratio", "ratio_ci", "init_ms", "first_ms", "peak_rss_mb", "doubts"}
 
@@ -253,3 +255,30 @@ def test_a_sustained_load_is_timed_without_a_pause(onnx_model: Path) -> None:
     run = store.read(journal)
     assert run.end == "sustained" and run.header["settings"]["sustain_s"] == 3
     assert mobench("run", onnx_model, "--sustain", "soon").returncode == 2
+
+
+def test_what_the_machine_did_meanwhile_is_said_where_it_matters(tmp_path: Path) -> None:
+    def notes(*states: DeviceState) -> list[str]:
+        return state_notes(Run(path=tmp_path, header={}, sessions=(), blocks=(), failures=(), accuracies=(), end=None,
+                               states=states))  # fmt: skip
+
+    quiet = Cluster(cores=(0, 1), cap_khz=2_400_000, max_khz=2_400_000)
+    assert notes(DeviceState(when="before", t_s=0, clusters=(quiet,), others_share=0.01, power="mains")) == []
+    capped = Cluster(cores=(0, 1), cap_khz=1_200_000, max_khz=2_400_000)
+    found = notes(
+        DeviceState(when="before", t_s=0, clusters=(capped,), power="battery"),
+        DeviceState(when="during", t_s=9, clusters=(capped,), others_share=0.5, steal_share=0.2, thermal_status="light"),
+    )
+    assert found == [
+        "clocks were capped below the hardware's maximum: cores 0,1 to 50%",
+        "other processes took up to 50% of the machine's CPU time",
+        "the hypervisor gave up to 20% of the machine's CPU time to others",
+        "the machine ran on its battery",
+        "the device said that it throttled: light",
+    ]
+
+
+def test_a_column_in_which_all_is_as_usual_is_left_out() -> None:
+    usual = {"provider": "", "batch": 1, "energy_mj": None}
+    assert not {column.key for column in columns([usual])} & set(usual)
+    assert "batch" in {column.key for column in columns([usual, {**usual, "batch": 8}])}

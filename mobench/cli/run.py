@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,20 @@ from mobench.stats import Summary, summarize
 COLUMNS = (
     Column(key="cell", title="model"),
     Column(key="runtime", title="runtime"),
+    Column(key="provider", title="provider"),
     Column(key="threads", title="threads", align="right"),
+    Column(key="batch", title="batch", align="right"),
     Column(key="p50_ms", title="p50 ms [95 %]", ci="p50_ci_ms", align="right"),
     Column(key="ratio", title="ratio [95 %]", ci="ratio_ci", align="right"),
     Column(key="init_ms", title="init ms", align="right"),
     Column(key="first_ms", title="first ms", align="right"),
     Column(key="peak_rss_mb", title="peak MiB", digits=0, align="right"),
+    Column(key="arena_mb", title="own MiB", digits=0, align="right"),
+    Column(key="energy_mj", title="mJ [95 %]", ci="energy_ci_mj", align="right"),
     Column(key="doubt_names", title="doubts"),
 )
+_USUAL = {"provider": "", "batch": 1, "energy_mj": None}  # a column in which nothing else stands is left out
+OTHERS_SHARE = 0.05  # of the machine's CPU time, from which others' load is worth a line
 _SHOWN = 3  # cells named under a doubt
 
 
@@ -55,7 +61,9 @@ def echo_summaries(run: Run, summaries: Sequence[Summary]) -> None:
             row["doubt_names"] = " ".join(filter(None, [row["doubt_names"], "FAILED"]))
         rows.append(row)
     seconds = run.header["settings"]["budget_s"]
+    seconds = run.header["settings"].get("sustain_s") or seconds
     ends = {
+        "sustained": f"ended: {seconds:g} s of sustained load",
         "precise": "ended: every interval is as narrow as asked",
         "budget": f"ended: the budget of {seconds:g} s is spent (see the intervals)",
         "interrupted": "interrupted: the figures are of what was measured until then",
@@ -70,8 +78,44 @@ def echo_summaries(run: Run, summaries: Sequence[Summary]) -> None:
         more = [f"and {len(cells) - _SHOWN} more (--json has all)"] if len(cells) > _SHOWN else []
         notes += [doubt_and_mend, *(f"  {text}" for text in (*cells[:_SHOWN], *more))]
     notes += [f"FAILED {f.cell}: {': '.join(filter(None, (f.what, f.why)))}; {f.mend}" for f in run.failures]
+    notes += state_notes(run)
+    if any(row["energy_mj"] is not None for row in rows):
+        notes.append("mJ an inference are the whole processor package's, its idle share included")
     notes.append(f"journal: {run.path}")
-    echo_table(COLUMNS, rows, notes)
+    echo_table(columns(rows), rows, notes)
+
+
+def columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Return the columns to show: without those in which every row has what is usual."""
+    return [
+        column
+        for column in COLUMNS
+        if column.key not in _USUAL or any(row.get(column.key) != _USUAL[column.key] for row in rows)
+    ]
+
+
+def state_notes(run: Run) -> list[str]:
+    """Return a line for each thing about the machine's state that a reader of latencies has to know."""
+    notes = []
+    capped = sorted(
+        f"cores {','.join(map(str, cluster.cores))} to {cluster.cap_khz / cluster.max_khz:.0%}"
+        for cluster in {cluster for state in run.states for cluster in state.clusters}
+        if cluster.cap_khz and cluster.max_khz and cluster.cap_khz < cluster.max_khz
+    )
+    if capped:
+        notes.append(f"clocks were capped below the hardware's maximum: {'; '.join(capped)}")
+    others = max((state.others_share or 0.0 for state in run.states), default=0.0)
+    if others > OTHERS_SHARE:
+        notes.append(f"other processes took up to {others:.0%} of the machine's CPU time")
+    stolen = max((state.steal_share or 0.0 for state in run.states), default=0.0)
+    if stolen > OTHERS_SHARE:
+        notes.append(f"the hypervisor gave up to {stolen:.0%} of the machine's CPU time to others")
+    if any(state.power == "battery" for state in run.states):
+        notes.append("the machine ran on its battery")
+    throttled = sorted({state.thermal_status for state in run.states if state.thermal_status} - {"none"})
+    if throttled:
+        notes.append(f"the device said that it throttled: {', '.join(throttled)}")
+    return notes
 
 
 def parse_shape(text: str | None) -> tuple[int, ...]:
