@@ -110,7 +110,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """One operator of a profiled model: what it is, what it moves and computes, and how long each inference spent in it.
+    """One operator of a profiled model: what it is, moves and computes, and how long each inference spent in it.
 
     ``kind`` is the file's word for it, with the window's size (``Conv 1x1``), ``kernel`` the runtime's for what ran.
     ``path`` is the module or scope it comes from, outermost first; empty where the file does not say. ``macs`` counts

@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 
 from mobench.errors import BadInputError, SessionError
-from mobench.records import Ready, Timing
+from mobench.records import Operator, Profile, Ready, Timing
 
 PROTOCOL = 1
 SEPARATOR = b"\x1e"  # RFC 7464: a JSON text a line behind it; any other line is a log
@@ -117,6 +117,26 @@ class Session:
         outputs: np.ndarray = np.load(sink)
         return outputs
 
+    def profile(self, *, turns: int, lead_in: int, timed: int, deadline_s: float = 600.0) -> Profile:
+        """Run turns of inferences without and with the runtime's profiler; return the operators' times.
+
+        Args:
+            turns: how often either copy of the model has its turn.
+            lead_in: untimed inferences at the beginning of each turn.
+            timed: timed ones behind them.
+            deadline_s: seconds for everything.
+
+        Raises:
+            SessionError: the runtime, or its version, has no operator times; or the child died.
+        """
+        request = {"type": "profile", "turns": turns, "lead_in": lead_in, "timed": timed}
+        return _profile(self._request(request, "profile", deadline_s))
+
+    def stream(self, sizes: Sequence[int], *, deadline_s: float = 120.0) -> tuple[int, ...]:
+        """Return how many bytes a second the session's threads copy or read, by bytes of the working set."""
+        answer = self._request({"type": "stream", "sizes": list(sizes)}, "rates", deadline_s)
+        return tuple(answer["bytes_per_s"])
+
     def close(self) -> None:
         """End the child: ask, then close its stdin, then kill. Never raises and never leaves a process behind."""
         process = self._process
@@ -209,6 +229,26 @@ class Session:
         self._log.seek(max(0, self._log.tell() - 2000))
         lines = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
         return lines[-1].strip()[:300] if lines else ""
+
+
+def _profile(message: Mapping[str, Any]) -> Profile:
+    """Build the record from a ``profile`` message."""
+    try:
+        operators = tuple(
+            Operator(**{**fields, "path": tuple(fields["path"]), "ns": tuple(fields["ns"])})
+            for fields in message["operators"]
+        )
+        return Profile(
+            source=message["source"],
+            tick_ns=message["tick_ns"],
+            plain_ns=tuple(message["plain_ns"]),
+            profiled_ns=tuple(message["profiled_ns"]),
+            operators=operators,
+            notes=tuple(message["notes"]),
+        )
+    except (KeyError, TypeError) as error:
+        why = f"a profile message that does not fit ({error})"
+        raise SessionError("session protocol", why, "update both") from error
 
 
 def _ready(message: Mapping[str, Any], versions: Mapping[str, str]) -> Ready:

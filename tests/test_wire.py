@@ -125,6 +125,37 @@ def test_every_message_of_the_golden_transcript_survives_the_wire() -> None:
     lines = GOLDEN.read_bytes().splitlines(keepends=True)
     messages = [wire.decode(line) for line in lines]
     assert [m["type"] for m in messages if m] == [
-        "hello", "ready", "time", "timing", "predict", "predicted", "error", "bye",
+        "hello", "ready", "time", "timing", "predict", "predicted", "error", "profile", "profile", "stream", "rates",
+        "bye",
     ]  # fmt: skip
     assert [wire.encode(m) for m in messages if m] == [line for line in lines if line.startswith(wire.SEPARATOR)]
+
+
+def test_the_golden_profile_becomes_a_record() -> None:
+    messages = [m for line in GOLDEN.read_bytes().splitlines() if (m := wire.decode(line))]
+    answer = next(m for m in messages if m["type"] == "profile" and "operators" in m)
+    steps = f"say(HELLO); say(READY); hear(); say(json.loads({json.dumps(json.dumps(answer))})); hear()"
+    with child(steps) as session:
+        profile = session.profile(turns=1, lead_in=2, timed=2)
+    first, second = profile.operators
+    assert (first.path, first.macs, first.ns) == (("0",), 10838016, (242000, 239000))
+    assert (second.path, second.macs, second.moved_bytes) == ((), 0, None)
+    assert profile.plain_ns == (4180123, 4176001) and profile.tick_ns == 1000
+
+
+def test_a_profile_that_does_not_fit_is_refused() -> None:
+    with (
+        child(
+            "say(HELLO); say(READY); hear(); say({'type': 'profile', 'operators': [{'name': 'x'}]}); hear()"
+        ) as session,
+        pytest.raises(SessionError, match="a profile message that does not fit"),
+    ):
+        session.profile(turns=1, lead_in=0, timed=1)
+
+
+def test_a_child_that_knows_no_profile_says_so_and_lives() -> None:
+    error = "{'type': 'error', 'kind': 'session', 'what': 'net', 'why': 'unknown request', 'mend': ''}"
+    with child(f"say(HELLO); say(READY); hear(); say({error}); hear(); say(TIMING); hear()") as session:
+        with pytest.raises(SessionError, match="unknown request"):
+            session.profile(turns=1, lead_in=0, timed=1)
+        assert session.time(lead_in=0, timed=2).cpu_ns == 6
