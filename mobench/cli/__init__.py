@@ -19,6 +19,7 @@ VERBS = {
     "eval": "Measure top-1 and top-5 of model files on a folder of images.",
     "compare": "Is B slower than A: the paired ratio, its interval, a verdict.",
     "gate": "Fail where a model got slower than is tolerated: for CI.",
+    "profile": "Time by operator and block, MACs, and how far from the machine's ceilings.",
     "pareto": "Accuracy against latency: the front as a table and a plot.",
     "results": "What was measured, here or by other tools: list, show, export, import.",
     "quickstart": "The whole road on this machine in three minutes, no network needed.",
