@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mobench import drift
 from mobench.records import Block, Ready, Run
 
 Interval = tuple[float, float]
@@ -29,12 +30,11 @@ P99_SAMPLES = 459  # below it the 99th percentile has no upper bound at 99 % con
 TREND_WINDOW = 8
 # Kendall's test on 8 values: 22 or more of the 28 pairs descend with p = 0.03 where there is no trend.
 TREND_PAIRS = 22
-DRIFT_SHARE = 0.05
 STEAL_SHARE = 0.20
 
 MENDS = {
     "NOISY": "raise --budget, or close what else runs",
-    "DRIFT": "trust the ratios, which are paired; for p50 let the machine cool and run again",
+    "DRIFT": "its ratio changed too: let the machine cool and run again, longer",
     "UNSTEADY": "the warm-up reached its limit: run again on a quieter machine",
     "FEW_SAMPLES": "raise --budget",
     "PARTIAL_DELEGATE": "the rest runs on slower kernels: look for the operators it does not take",
@@ -222,6 +222,7 @@ def summarize(run: Run) -> list[Summary]:
     baseline = run.header.get("baseline", "")
     settings = run.header.get("settings", {})
     asked = settings.get("p50_half_width", 0.02), settings.get("ratio_half_width", 0.01)
+    moved = drift.moved(run.blocks)
     summaries = []
     for cell in run.header.get("cells", ()):
         failure = failures.get(cell["id"])
@@ -270,7 +271,11 @@ def summarize(run: Run) -> list[Summary]:
                 incarnations=len({b.incarnation for b in own}),
                 n_blocks=len(own),
                 n_inferences=len(every),
-                doubts=_doubts(own, warmup[cell["id"]], ready, p50, None if same else ratio, asked) if own else (),
+                doubts=_doubts(
+                    own, warmup[cell["id"]], ready, p50, None if same else ratio, asked, moved.get(cell["id"])
+                )
+                if own
+                else (),
                 failure=": ".join(p for p in (failure.what, failure.why) if p) if failure else None,
             )
         )
@@ -302,6 +307,7 @@ def _doubts(
     p50: tuple[float, Interval | None] | None,
     ratio: tuple[float, Interval | None] | None,
     asked: tuple[float, float],
+    moved: float | None,
 ) -> tuple[Doubt, ...]:
     found = []
     noise = []
@@ -316,12 +322,9 @@ def _doubts(
         noise.append(f"the hypervisor stole time in {stolen:.0%} of the blocks")
     if noise:
         found.append(Doubt(name="NOISY", why="; ".join(noise)))
-    ordered = [block_ns(b) for b in sorted(steady, key=lambda b: b.t_s)]
-    third = len(ordered) // 3
-    if third >= TREND_WINDOW:
-        change = median(ordered[-third:]) / median(ordered[:third]) - 1
-        if abs(change) > DRIFT_SHARE:
-            found.append(Doubt(name="DRIFT", why=f"p50 changed by {change:+.0%} from the first third to the last"))
+    if moved is not None:
+        why = f"it changed by {moved:+.0%} of its own accord from the first third to the last"
+        found.append(Doubt(name="DRIFT", why=why))
     warm = _by_incarnation((b.incarnation, block_ns(b)) for b in warmup)
     # A slow model's warm-up ends by time before there are enough blocks to tell.
     unsteady = sum(len(values) >= TREND_WINDOW and is_trending(values) for values in warm.values())
@@ -330,8 +333,9 @@ def _doubts(
     incarnations = len({b.incarnation for b in steady})
     if incarnations < MIN_INCARNATIONS or len(steady) < MIN_BLOCKS:
         found.append(Doubt(name="FEW_SAMPLES", why=f"{len(steady)} blocks in {incarnations} starts of the process"))
-    delegated, total = ready[-1].nodes_delegated, ready[-1].nodes_total
-    # A QUANTIZE or DEQUANTIZE at either end of a quantized graph stays outside by design and costs next to nothing.
-    if delegated is not None and total is not None and total - delegated > 4:
-        found.append(Doubt(name="PARTIAL_DELEGATE", why=f"{ready[-1].asked} runs {delegated} of {total} nodes"))
+    for last in ready[-1:]:
+        delegated, total = last.nodes_delegated, last.nodes_total
+        # A QUANTIZE or DEQUANTIZE at either end of a quantized graph stays outside by design and costs next to nothing.
+        if delegated is not None and total is not None and total - delegated > 4:
+            found.append(Doubt(name="PARTIAL_DELEGATE", why=f"{last.asked} runs {delegated} of {total} nodes"))
     return tuple(found)
