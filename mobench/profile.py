@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from mobench.roofline import Ceiling
 Grouping = Literal["operator", "block", "layer"]
 GROUPINGS: tuple[Grouping, ...] = ("operator", "block", "layer")
 OVER_CEILING = 1.05  # above the ceiling by more than this is a doubt about the ceiling
-_NUMBERED = re.compile(r"(^|[a-z_])\d+$")  # 3, layer1, expanded_conv_3; not MobilenetV2
+_NUMBERED = re.compile(r"^(.*?(?:^|[a-z_])\d+)(?:_|$)")  # 3, layer1, block_1 of block_1_expand; not MobilenetV2
+ADDS_UP = 0.15  # how far the operators' sum may be from the latency before the reader is told to wonder
 _OUTSIDE = "(no block)"
 
 
@@ -80,17 +82,15 @@ def _block(path: Sequence[str]) -> str:
 
     >>> [_block(path.split(".")) for path in ("features.2.conv.0", "blocks.1.0", "layer1.0.conv1", "stem", "4.se")]
     ['features.2', 'blocks.1.0', 'layer1.0', 'stem', '4']
+    >>> _block(["net", "block_1_expand"])
+    'net.block_1'
     """
-    end = next((index for index, name in enumerate(path) if _numbered(name)), None)
-    if end is None:
-        return path[0]
-    while end + 1 < len(path) and path[end + 1].isdigit():
-        end += 1
-    return ".".join(path[: end + 1])
-
-
-def _numbered(name: str) -> bool:
-    return _NUMBERED.search(name) is not None
+    for end, name in enumerate(path):
+        numbered = _NUMBERED.match(name)
+        if numbered:
+            run = list(itertools.takewhile(str.isdigit, path[end + 1 :]))
+            return ".".join([*path[:end], numbered[1], *run])
+    return path[0]
 
 
 def lines(
@@ -199,11 +199,20 @@ def overhead(profile: Profile) -> Overhead:
     )
 
 
-def doubts(found: Sequence[Line]) -> list[str]:
-    """Return what the reader should not believe: lines that are faster than the ceiling."""
+def doubts(found: Sequence[Line], related: Overhead) -> list[str]:
+    """Return what the reader should wonder at: lines above the ceiling, operators that do not add up to the latency."""
+    said = []
+    if abs(related.operators_ms / related.plain_ms - 1) > ADDS_UP:
+        said.append(
+            "the operators do not add up to the latency: other work disturbed the runs (medians leave that out), or the"
+            " runtime spends time between operators; close what else runs, or raise --budget"
+        )
     over = [line for line in found if line.of_ceiling is not None and line.of_ceiling > OVER_CEILING]
     if not over:
-        return []
+        return said
     names = ", ".join(f"{line.name} {100 * (line.of_ceiling or 0):.0f} %" for line in over[:3])
     more = f" and {len(over) - 3} more" if len(over) > 3 else ""
-    return [f"above the ceiling: {names}{more}: the ceiling is too low, or such short times too coarse; --remeasure"]
+    said.append(
+        f"above the ceiling: {names}{more}: the ceiling is too low, or such short times too coarse; --remeasure"
+    )
+    return said

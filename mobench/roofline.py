@@ -61,6 +61,15 @@ class Ceiling:
         )
 
 
+def shown(rate: float) -> str:
+    """Return a rate in billions a second, to three figures or to the unit.
+
+    >>> shown(998.4e9), shown(1.0234e12), shown(16.28e9)
+    ('998', '1,023', '16.3')
+    """
+    return f"{rate / 1e9:,.0f}" if rate >= 99.95e9 else f"{rate / 1e9:.3g}"
+
+
 def key_of(
     machine: Mapping[str, Any], threads: int, cores: tuple[int, ...], versions: Mapping[str, str]
 ) -> dict[str, Any]:

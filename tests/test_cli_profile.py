@@ -50,7 +50,7 @@ def test_operators_and_blocks_are_tables_and_the_notes_say_what_they_are(onnx_mo
     assert text.startswith("operator") and "\nblock" in text
     (matmul,) = [line for line in rest if line.startswith("MatMul")]
     assert matmul.split()[4] == "0.0"  # 3,000 MACs in millions
-    for words in ("without the profiler", "never a model's latency", "1e+06 GMAC/s (ONNX Runtime)", "of ceiling:"):
+    for words in ("without the profiler", "never a model's latency", "1,000,000 GMAC/s (ONNX Runtime)", "of ceiling:"):
         assert words in text
     assert "profiling tiny.onnx" in result.stderr and not list(Path.cwd().iterdir())
 

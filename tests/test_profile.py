@@ -9,7 +9,7 @@ import pytest
 
 from mobench import roofline
 from mobench.errors import BadInputError
-from mobench.profile import blocks_of, doubts, lines, overhead
+from mobench.profile import Overhead, blocks_of, doubts, lines, overhead
 from mobench.records import Operator, Profile
 from mobench.report.profile_plots import flame_figure, flame_plot, roofline_figure, roofline_plot
 from mobench.roofline import Ceiling
@@ -75,6 +75,7 @@ def test_every_operator_is_a_layer() -> None:
         (["net.layer1.0.conv1", "net.layer1.1", "net.fc"], ["layer1.0", "layer1.1", "fc"]),
         (["MobilenetV2.expanded_conv_3.expand", "MobilenetV2.Conv"], ["expanded_conv_3", "Conv"]),
         (["MobilenetV2.expanded_conv_3.expand", "aspp0"], ["MobilenetV2.expanded_conv_3", "aspp0"]),
+        (["V1.Conv2d_1_depthwise", "V1.Conv2d_1_pointwise", "Logits"], ["V1.Conv2d_1", "V1.Conv2d_1", "Logits"]),
         (["", ""], ["(no block)", "(no block)"]),
     ],
 )  # fmt: skip
@@ -109,10 +110,17 @@ def test_a_share_above_the_ceiling_is_shown_and_doubted() -> None:
     fast = profile(operator("Conv 1x1", "0", ms=1, macs=200_000_000))
     found = lines(fast, "operator", CEILING)
     assert found[0].of_ceiling == pytest.approx(2)
-    assert doubts(found) == [
+    near = Overhead(plain_ms=1.0, profiled_ms=1.1, operators_ms=1.1)
+    assert doubts(found, near) == [
         "above the ceiling: Conv 1x1 200 %: the ceiling is too low, or such short times too coarse; --remeasure"
     ]
-    assert doubts(lines(NETWORK, "operator", CEILING)) == []
+    assert doubts(lines(NETWORK, "operator", CEILING), near) == []
+
+
+@pytest.mark.parametrize(("operators_ms", "told"), [(0.8, True), (0.9, False), (1.1, False), (1.2, True)])
+def test_operators_that_do_not_add_up_to_the_latency_are_doubted(operators_ms: float, told: bool) -> None:
+    said = doubts([], Overhead(plain_ms=1.0, profiled_ms=1.0, operators_ms=operators_ms))
+    assert [line.startswith("the operators do not add up") for line in said] == [True] * told
 
 
 def test_the_profilers_cost_is_said() -> None:

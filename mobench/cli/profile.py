@@ -22,7 +22,7 @@ from mobench.profiling import profile_file
 from mobench.records import RUNTIME_FORMATS, Artifact, Profile, Target
 from mobench.report.style import PLOT_SUFFIXES, RUNTIME_NAMES
 from mobench.report.tables import Column, render
-from mobench.roofline import Ceiling
+from mobench.roofline import Ceiling, shown
 from mobench.zoo import spec as zoo
 from mobench.zoo.pretrained import cache_folder
 from runners import device_state
@@ -102,11 +102,11 @@ def echo_profiled(profiled: Profiled, groupings: Sequence[Grouping], top: int) -
     click.echo(profiled.title)
     for by in groupings:
         found = profiled.lines(by)
-        shown = found[:top] if by == "layer" else found
-        notes = [f"the {top} longest of {len(found)}"] if len(shown) < len(found) else []
+        first = found[:top] if by == "layer" else found
+        notes = [f"the {top} longest of {len(found)}"] if len(first) < len(found) else []
         if by == groupings[-1]:
             notes += _notes(profiled)
-        echo_table(COLUMNS[by], [_row(line) for line in shown], notes)
+        echo_table(COLUMNS[by], [_row(line) for line in first], notes)
         if by != groupings[-1]:
             click.echo()
 
@@ -114,7 +114,7 @@ def echo_profiled(profiled: Profiled, groupings: Sequence[Grouping], top: int) -
 def _notes(profiled: Profiled) -> list[str]:
     profile, ceiling = profiled.profile, profiled.ceiling
     peaks = ", ".join(
-        f"{precision} {rate / 1e9:.3g} GMAC/s ({RUNTIME_NAMES[ceiling.reached_by[precision]]})"
+        f"{precision} {shown(rate)} GMAC/s ({RUNTIME_NAMES[ceiling.reached_by[precision]]})"
         for precision, rate in ceiling.macs_per_s.items()
     )
     (small, fast), (large, slow) = ceiling.bytes_per_s[0], ceiling.bytes_per_s[-1]
@@ -123,11 +123,11 @@ def _notes(profiled: Profiled) -> list[str]:
         overhead(profile).sentence(),
         f"times: {profile.source}, in steps of {profile.tick_ns / 1000:g} us, medians of {len(profile.profiled_ns)}"
         " inferences; they are never a model's latency, which `mobench run` measures",
-        f"ceilings with {_threads(profiled.target.threads)}: {peaks}; {fast / 1e9:.3g} GB/s within {_size(small)}"
-        f" to {slow / 1e9:.3g} GB/s within {_size(large)} (measured {ceiling.measured[:10]}, kept; --remeasure)",
+        f"ceilings with {_threads(profiled.target.threads)}: {peaks}; {shown(fast)} GB/s within {_size(small)}"
+        f" to {shown(slow)} GB/s within {_size(large)} (measured {ceiling.measured[:10]}, kept; --remeasure)",
         "of ceiling: the least time they allow for MACs and bytes (inputs, weights, outputs), over the time taken",
         *profile.notes,
-        *doubts(profiled.lines("operator")),
+        *doubts(profiled.lines("operator"), overhead(profile)),
     ]
 
 
@@ -168,7 +168,7 @@ def as_json(profiled: Sequence[Profiled], groupings: Sequence[Grouping]) -> str:
                     **dataclasses.asdict(ceiling),
                     "bytes_per_s": [{"working_set_bytes": size, "rate": rate} for size, rate in ceiling.bytes_per_s],
                 },
-                "notes": [*one.profile.notes, *doubts(one.lines("operator"))],
+                "notes": [*one.profile.notes, *doubts(one.lines("operator"), related)],
                 **grouped,
             }
         )

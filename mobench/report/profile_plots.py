@@ -15,7 +15,7 @@ from mobench.profile import Line, blocks_of, lines, overhead, time_ms
 from mobench.records import Profile
 from mobench.report.labels import Box, Label, place
 from mobench.report.style import COLOURS, DPI, FAINT, INK, PAGE_IN, STEP, font_size, metadata, plot_style, readable
-from mobench.roofline import Ceiling
+from mobench.roofline import Ceiling, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -181,7 +181,9 @@ def _name_roofs(
         if start >= end:
             continue
         (xa, ya), (xb, yb) = axes.transData.transform([(start, start * rate), (end, end * rate)]).tolist()
-        text = axes.text(start, start * rate, f"{rate:.3g} GB/s, {_size(size)}", ha="left", va="bottom", **common)
+        text = axes.text(
+            start, start * rate, f"{shown(1e9 * rate)} GB/s, {_size(size)}", ha="left", va="bottom", **common
+        )
         text.set(rotation=math.degrees(math.atan2(yb - ya, xb - xa)), rotation_mode="anchor")
         spots = []
         for step in range(ROOF_SPOTS):
@@ -194,7 +196,7 @@ def _name_roofs(
         texts.append(text)
     for precision, peak in peaks.items():
         texts.append(
-            axes.text(right, 1.03 * peak, f"{precision} {peak:.3g} GMAC/s ", ha="right", va="bottom", **common)
+            axes.text(right, 1.03 * peak, f"{precision} {shown(1e9 * peak)} GMAC/s ", ha="right", va="bottom", **common)
         )
     return texts
 
@@ -283,9 +285,9 @@ def flame_figure(
         axes.set_xlim(0, total)
         axes.set_ylim(0, 2.4)
         axes.set_xlabel("ms, the medians of the operators, in the order they run")
-        shown = [line for line in kinds[: len(COLOURS)] if line.share >= _SHARE_NAMED]
+        named = [line for line in kinds[: len(COLOURS)] if line.share >= _SHARE_NAMED]
         axes.set_title(textwrap.shorten(title, TITLE_CHARS, placeholder="…"), loc="left", weight="bold", size=base + 1)
-        _kind_legend(figure, shown, colours, base)
+        _kind_legend(figure, named, colours, base)
         bars: list[tuple[float, float, float, float, str, str]] = [
             (0.0, total, 2.0, 0.4, f"operators together: {total:.2f} ms", "#dddddd")
         ]
