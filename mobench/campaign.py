@@ -91,7 +91,7 @@ def run_cells(
     journal: Path | None = None,
     shape: tuple[int, ...] = (),
     progress: Callable[[float, str], None] = lambda share, text: None,
-    resumed: Run | None = None,
+    resumed: bool = False,
 ) -> Run:
     """Time cells on this machine, journal the campaign under ``results``, and return it.
 
@@ -103,7 +103,7 @@ def run_cells(
         journal: the journal's own path, instead of a new one under ``results``.
         shape: first input's shape for models that leave it open.
         progress: told the share of the budget that is spent, and what goes on.
-        resumed: what ``journal`` already holds, where a campaign is taken up again (see `resume`).
+        resumed: the campaign that ``journal`` holds is taken up again (see `resume`).
 
     Raises:
         BadInputError: no such baseline, or another process is writing the journal.
@@ -122,13 +122,15 @@ def run_cells(
             log,
             open_session=lambda cell: desktop.open_session(cell.artifact, cell.target, shape=shape),
             watch=watch,
-            resumed=resumed,
+            resumed=store.read(path) if resumed else None,  # only now is nobody else writing to it
             shape=shape,
             progress=progress,
         )
         try:
             campaign.run(machine)
         except KeyboardInterrupt as interrupt:
+            if not path.stat().st_size:
+                raise  # it came before the header: there is nothing to read
             raise KeyboardInterrupt(str(path)) from interrupt
     return store.read(path)
 
@@ -149,7 +151,9 @@ def resume(
     """
     header = run.header
     name = f"campaign {header.get('campaign', run.path.stem)}"
-    settings = header.get("settings")
+    settings = (run.resumes[-1] if run.resumes else header).get("settings")
+    if not run.path.is_file():
+        raise BadInputError(name, f"{run.path} is no file that can be written to", "check it out, or copy it, first")
     if not settings or not header.get("cells"):
         raise BadInputError(name, "it was not measured by `mobench run`", "start a new campaign")
     if settings.get("sustain_s"):
@@ -174,7 +178,7 @@ def resume(
         journal=run.path,
         shape=shape,
         progress=progress,
-        resumed=run,
+        resumed=True,
     )
 
 
@@ -185,7 +189,7 @@ def _again(campaign: str, described: Mapping[str, Any]) -> Cell:
     try:
         artifact = artifacts.read(path)
     except BadInputError as error:
-        raise BadInputError(campaign, f"{error.what} is gone", mend) from error
+        raise BadInputError(campaign, f"{error.what}: {error.why}", mend) from error
     if artifact.sha256 != described["artifact"]["sha256"]:
         raise BadInputError(campaign, f"{path} has changed since", mend)
     target = {**described["target"], "cores": tuple(described["target"]["cores"])}

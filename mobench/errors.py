@@ -42,6 +42,10 @@ class SessionError(MobenchError):
     kind = "session"
 
 
+class DeathError(SessionError):
+    """The process that holds a model ended without a word: it was killed, or crashed."""
+
+
 class ExportError(MobenchError):
     """An export failed or its output is too far from the reference; no file was left behind."""
 

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 from mobench import __version__
-from mobench.errors import BadInputError, MobenchError, SessionError
+from mobench.errors import BadInputError, DeathError, MobenchError, SessionError
+from mobench.precision import Known
 from mobench.records import Block, Cell, DeviceState, Failure, Ready, Run, Timing
-from mobench.stats import MIN_INCARNATIONS, block_ns, estimate, half_width, is_trending, paired_ratio
+from mobench.stats import MIN_INCARNATIONS, block_ns, is_trending
 from mobench.store import SCHEMA, Journal, now
 
 BLOCK_NS = 5_000_000  # a block is as short as this allows: one inference of a 10 ms net, 125 of a 40 us one
@@ -32,6 +33,7 @@ WARMUP_BLOCKS = 60
 WARMUP_S = 1.0
 STATE_S = 10.0  # the machine's state is recorded at least this often
 SYNC_S = 1.0  # the journal is on the disk itself, safe from a power cut, at least this often
+TELL_S = 0.1  # progress is shown at most this often: drawing it takes longer than a tiny model's block
 SPARE_MB = 512  # memory that is left free when sessions are loaded side by side
 GIVE_UP = 2  # starts in a row in which a cell's session died
 
@@ -123,19 +125,18 @@ class Campaign:
         """
         self._cells, self._baseline, self._settings, self._journal = tuple(cells), baseline, settings, journal
         self._open, self._watch, self._clock, self._progress = open_session, watch, clock, progress
-        self._blocks: dict[str, list[Block]] = {cell.id: [] for cell in self._cells}
+        self._known = Known(baseline)
         self._deaths: dict[str, int] = {}  # starts in a row that a cell did not survive
         self._timed: dict[str, int] = {}
         self._versions: dict[str, Mapping[str, str]] = {}
-        self._resumed, self._shape = resumed, shape
+        self._resumed, self._shape = resumed is not None, shape
         self._first = self._spent_s = 0.0
         self._incarnation = 0
         self._synced = self._stated = 0.0
+        self._told = -TELL_S
         if resumed is not None:
-            for block in resumed.blocks:
-                if block.phase == "steady":
-                    self._blocks[block.cell].append(block)
-                    self._timed[block.cell] = len(block.wall_ns)
+            self._known.add_journaled(resumed.blocks)
+            self._timed = {block.cell: len(block.wall_ns) for block in resumed.blocks if block.phase == "steady"}
             for cell_id, incarnation, ready in resumed.sessions:
                 self._versions[cell_id] = ready.versions
                 self._incarnation = max(self._incarnation, incarnation + 1)
@@ -149,13 +150,13 @@ class Campaign:
             MobenchError: the journal cannot be written (a full disk); all blocks before are in it.
         """
         self._first = self._clock() - self._spent_s
-        if self._resumed is None:
+        if not self._resumed:
             self._journal.append("run", **self._header(machine))
         else:
             taken_up = {"resumed": now(), "t_s": self._elapsed(), "machine": dict(machine)}
             self._journal.append("resume", **taken_up, versions=_VERSIONS, settings=asdict(self._settings))
-        self._journal.append("state", self._watch.state("before", self._elapsed()))
         try:
+            self._journal.append("state", self._watch.state("before", self._elapsed()))
             reason = self._sustain() if self._settings.sustain_s else self._incarnations()
         except KeyboardInterrupt:
             self._end("interrupted")
@@ -228,7 +229,7 @@ class Campaign:
                 for one in live:
                     one.session.close()
             self._incarnation += 1
-            if any(not self._blocks[cell.id] for cell in waiting):
+            if not all(self._known.has_run(cell.id) for cell in waiting):
                 continue  # every cell has its turn once, whatever the budget says
             if self._is_precise():
                 return "precise"
@@ -277,8 +278,9 @@ class Campaign:
         try:
             session = self._open(cell)
         except MobenchError as error:
-            # What has never loaded will not load later; what has run before may have met a full memory.
-            self._fail(cell, error, deaths=1 if self._blocks[cell.id] else GIVE_UP)
+            # What says that it cannot load will not load later; what was killed, or has run before, may.
+            again = isinstance(error, DeathError) or self._known.has_run(cell.id)
+            self._fail(cell, error, deaths=1 if again else GIVE_UP)
             return
         live.append(_Live(cell, session))
         self._check_versions(cell, session.ready)
@@ -323,6 +325,7 @@ class Campaign:
     def _rounds(self, live: list[_Live], until: float) -> None:
         shuffled = random.Random(f"{self._settings.seed} {self._incarnation} rounds")
         number, survivors = 0, {one.cell.id for one in live}
+        figures: dict[str, dict[int, float]] = {one.cell.id: {} for one in live}
         while live and (number == 0 or self._elapsed() < until):
             self._tell(f"start {self._incarnation + 1}, round {number + 1}, {len(live)} cells")
             order = list(live)
@@ -334,18 +337,17 @@ class Campaign:
                     survivors.discard(one.cell.id)
                     self._drop(live, one, error)
                 else:
-                    self._blocks[one.cell.id].append(block)
+                    if not self._settings.sustain_s:  # an hour without a pause would fill the memory
+                        figures[one.cell.id][number] = block_ns(block)
             number += 1
-            self._keep()
+            self._keep_state()
+        self._known.add_start(figures)
         for cell_id in survivors:
             self._deaths.pop(cell_id, None)
 
-    def _keep(self) -> None:
-        """Between rounds, now and then: bring the journal to the disk, and record the machine's state."""
+    def _keep_state(self) -> None:
+        """Between rounds, now and then: record the machine's state."""
         elapsed = self._elapsed()
-        if elapsed - self._synced >= SYNC_S:
-            self._journal.sync()
-            self._synced = elapsed
         if elapsed - self._stated >= STATE_S:
             self._journal.append("state", self._watch.state("during", elapsed))
             self._stated = elapsed
@@ -371,6 +373,9 @@ class Campaign:
             energy_uj=None if energy_uj is None or after_uj is None else after_uj - energy_uj,
         )
         self._journal.append("block", block)
+        if t_s - self._synced >= SYNC_S:  # not once a round: one of many or of large models takes longer
+            self._journal.sync()
+            self._synced = t_s
         return block
 
     def _drop(self, live: list[_Live], one: _Live, error: MobenchError) -> None:
@@ -393,26 +398,21 @@ class Campaign:
 
     def _is_precise(self) -> bool:
         """Return whether every interval is as narrow as asked."""
-        left = {cell.id for cell in self._left()}
-        for cell in left:
-            blocks = self._blocks[cell]
-            if len({block.incarnation for block in blocks}) < MIN_INCARNATIONS:
-                return False
-            p50 = estimate((b.incarnation, block_ns(b)) for b in blocks)
-            if p50 is None or half_width(*p50) > self._settings.p50_half_width:
-                return False
-            ratio = paired_ratio(blocks, self._blocks[self._baseline])
-            paired = cell != self._baseline and self._baseline in left
-            if paired and ratio and half_width(*ratio) > self._settings.ratio_half_width:
-                return False
-        return True
+        return self._known.is_precise(
+            (cell.id for cell in self._left()),
+            p50_half_width=self._settings.p50_half_width,
+            ratio_half_width=self._settings.ratio_half_width,
+        )
 
     def _left(self) -> list[Cell]:
         """Return the cells that are not given up."""
         return [cell for cell in self._cells if self._deaths.get(cell.id, 0) < GIVE_UP]
 
     def _tell(self, text: str) -> None:
-        self._progress(min(1.0, self._elapsed() / (self._settings.sustain_s or self._settings.budget_s)), text)
+        elapsed = self._elapsed()
+        if elapsed - self._told >= TELL_S:
+            self._told = elapsed
+            self._progress(min(1.0, elapsed / (self._settings.sustain_s or self._settings.budget_s)), text)
 
 
 _VERSIONS = {"mobench": __version__}

@@ -55,8 +55,10 @@ class Journal:
         Raises:
             MobenchError: the file cannot be written (a full disk); what was appended before is there and whole.
         """
-        values = dataclasses.asdict(record) if record is not None else fields
-        line = json.dumps({"event": event, **values}, separators=(",", ":")).encode() + b"\n"
+        if record is not None:  # not asdict, which copies every timing; it is for what lies deeper
+            fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+        text = json.dumps({"event": event, **fields}, separators=(",", ":"), default=dataclasses.asdict)
+        line = text.encode() + b"\n"
         end = os.lseek(self._file, 0, os.SEEK_END)
         try:
             if os.write(self._file, line) != len(line):
@@ -66,13 +68,22 @@ class Journal:
             raise _unwritable(self.path, error) from error
 
     def sync(self) -> None:
-        """Write through to the disk, so that a power cut loses nothing appended so far."""
-        os.fsync(self._file)
+        """Write through to the disk, so that a power cut loses nothing appended so far.
+
+        Raises:
+            MobenchError: the disk does not take it.
+        """
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
 
     def close(self) -> None:
         """Write through to the disk and close."""
-        self.sync()
-        os.close(self._file)
+        try:
+            self.sync()
+        finally:
+            os.close(self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -116,9 +127,8 @@ def fresh_path(home: Path, kind: str) -> Path:
 def append_accuracy(folder: Path, accuracy: Accuracy) -> Path:
     """Journal a measured accuracy under ``folder`` and return the file: all of them share ``accuracy.jsonl``."""
     path = folder / "accuracy.jsonl"
-    fresh = not path.exists()
     with Journal(path) as journal:
-        if fresh:
+        if not path.stat().st_size:
             journal.append("run", schema=SCHEMA, campaign="accuracy", started=now(), device="desktop-cpu")
         journal.append("accuracy", accuracy)
     return path
@@ -132,13 +142,15 @@ def now() -> str:
 def find(paths: Sequence[Path]) -> list[Path]:
     """Return the journals that are, or lie under, the given paths, oldest campaign first.
 
+    Under a folder, one that was killed before its header was written is left out: there is nothing in it.
+
     Raises:
         BadInputError: a path does not exist, or there is no journal at all.
     """
     journals: list[Path] = []
     for path in paths:
         if path.is_dir():
-            journals += path.rglob("*.jsonl")
+            journals += (journal for journal in path.rglob("*.jsonl") if _has_begun(journal))
         elif path.is_file():
             journals.append(path)
         else:
@@ -148,14 +160,24 @@ def find(paths: Sequence[Path]) -> list[Path]:
     return sorted(set(journals), key=lambda p: (p.name, str(p)))
 
 
+def _has_begun(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.readline().endswith(b"\n")
+    except OSError:
+        return True  # whoever reads it says why that cannot be
+
+
 def read(path: Path) -> Run:
     """Fold a journal into a Run. A last line that was cut off (power, kill) is left out; nothing else may be broken.
+
+    A line is whole when its newline is there: a campaign that is taken up again goes on from the same lines.
 
     Raises:
         BadInputError: not a journal, from a newer mobench, or damaged before its last line (the line is named).
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = path.read_bytes().split(b"\n")[:-1]
     except OSError as error:
         raise BadInputError(str(path), error.strerror or str(error), "name a readable journal") from error
     header: dict[str, Any] | None = None
@@ -175,8 +197,6 @@ def read(path: Path) -> Run:
             event = json.loads(line)
             kind = event.pop("event")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            if number == len(lines) and header is not None:
-                break  # no newline behind it: the write was cut off
             raise BadInputError(
                 f"{path}:{number}", "not a journal's line", "name a file `mobench run` wrote"
             ) from error
@@ -271,7 +291,7 @@ def upgrade(kind: str, event: dict[str, Any], schema: int) -> tuple[str, dict[st
     if schema == 1 and kind == "run":
         cells = [{**cell, "target": {"provider": "", "batch": 1, **cell["target"]}} for cell in event.get("cells", ())]
         event = {**event, "schema": SCHEMA, "cells": cells}
-    if schema == 1 and kind == "state":
+    if schema == 1 and kind == "state" and "when" not in event:  # one taken up again has states of both forms
         clocks, caps = event.get("freq_khz", {}), event.get("cap_khz", {})
         event = {
             "when": "before" if event["t_s"] == 0 else "after",

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from mobench.errors import BadInputError, SessionError
+from mobench.errors import BadInputError, DeathError, SessionError
 from mobench.records import Operator, Profile, Ready, Timing
 
 PROTOCOL = 1
@@ -222,7 +222,7 @@ class Session:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         mend = "the system may be out of memory" if code == -signal.SIGKILL else "try the other runtime"
         last = self._last_words()
-        return SessionError(self._label, f"its process ended ({how})" + (f": {last}" if last else ""), mend)
+        return DeathError(self._label, f"its process ended ({how})" + (f": {last}" if last else ""), mend)
 
     def _last_words(self) -> str:
         self._log.seek(0, os.SEEK_END)

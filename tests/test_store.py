@@ -51,13 +51,21 @@ def test_a_file_cut_at_any_byte_loses_only_the_line_that_was_cut(tmp_path: Path)
         path = tmp_path / "cut.jsonl"
         path.write_bytes(whole[:cut])
         finished = whole[:cut].count(b"\n") - 1
-        kept = len(store.read(path).blocks)
-        assert kept in (finished, finished + 1)  # + 1: only the newline is missing
+        assert len(store.read(path).blocks) == finished
 
 
 def test_appending_to_a_cut_file_removes_the_cut_line_first(tmp_path: Path) -> None:
     path = journal(tmp_path / "j.jsonl")
     path.write_bytes(path.read_bytes()[:-5])
+    with store.Journal(path) as log:
+        log.append("block", block(9))
+    assert [b.round for b in store.read(path).blocks] == [0, 1, 9]
+
+
+def test_a_line_without_its_newline_counts_neither_for_a_reader_nor_for_the_next_writer(tmp_path: Path) -> None:
+    path = journal(tmp_path / "j.jsonl")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert [b.round for b in store.read(path).blocks] == [0, 1]
     with store.Journal(path) as log:
         log.append("block", block(9))
     assert [b.round for b in store.read(path).blocks] == [0, 1, 9]
@@ -154,7 +162,9 @@ def test_results_are_found_under_folders_oldest_first_or_refused(tmp_path: Path)
     (tmp_path / "m").mkdir()
     new, old = tmp_path / "20260102-a.jsonl", tmp_path / "m" / "20260101-a.jsonl"
     for path in (new, old):
-        path.touch()
+        journal(path)
+    (tmp_path / "20260103-killed.jsonl").touch()  # before it had a header
+    (tmp_path / "20260104-killed.jsonl").write_text('{"event":"run","sch')
     assert store.find([tmp_path]) == [old, new]
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInputError, match="mobench run"):

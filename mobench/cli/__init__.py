@@ -81,6 +81,8 @@ def main() -> None:
         click.echo(f"error: {' '.join(error.format_message().split())} (see `{verb} --help`)", err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not cut off these last words
         click.echo("interrupted; what was finished is kept", err=True)
         sys.exit(130)
     except BrokenPipeError:  # `mobench models | head`

@@ -60,7 +60,7 @@ def echo_summaries(run: Run, summaries: Sequence[Summary]) -> None:
         if summary.failure:
             row["doubt_names"] = " ".join(filter(None, [row["doubt_names"], "FAILED"]))
         rows.append(row)
-    seconds = run.header["settings"]["budget_s"]
+    seconds = (run.resumes[-1] if run.resumes else run.header)["settings"]["budget_s"]
     seconds = run.header["settings"].get("sustain_s") or seconds
     ends = {
         "sustained": f"ended: {seconds:g} s of sustained load",
