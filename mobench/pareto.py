@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mobench import zoo
+from mobench.comparability import machine_name
 from mobench.errors import BadInputError
 from mobench.records import Accuracy, Run
 from mobench.stats import Summary, summarize
@@ -200,7 +201,7 @@ def timed_cells(runs: Iterable[Run]) -> list[TimedCell]:
     cells: list[TimedCell] = []
     seen: set[tuple[object, ...]] = set()
     for run in sorted(runs, key=lambda run: (str(run.header.get("started", "")), str(run.path)), reverse=True):
-        machine = _machine(run)
+        machine = machine_name(run)
         campaign = str(run.header.get("campaign", run.path.stem))
         keys = []
         for summary in summarize(run):
@@ -308,13 +309,3 @@ def _published(summary: Summary) -> tuple[float, str] | None:
         return None
     whose = " (not of these weights)" if weights.get("kind") == "file" else ""
     return spec.published_top1, f"{spec.published_source}{whose}"
-
-
-def _machine(run: Run) -> str:
-    """Name what latencies must share to be compared: processor, its count of cores, and the device on it."""
-    machine = run.header.get("machine", {})
-    cores = machine.get("cores")
-    parts = [str(machine.get("cpu") or "unknown machine"), f"{cores} cores" if cores else ""]
-    device = str(run.header.get("device", ""))
-    parts.append(device if device != "desktop-cpu" else "")
-    return ", ".join(part for part in parts if part)

@@ -60,7 +60,7 @@ def test_records_and_errors_import_nothing_of_ours_but_each_other() -> None:
 
 
 def test_readers_of_the_store_do_not_reach_back_to_what_measures() -> None:
-    names = ("stats", "pareto", "results", "foreign", "importing")
+    names = ("stats", "pareto", "results", "foreign", "importing", "comparability", "comparison", "matching", "gate")
     readers = [*(ROOT / "mobench" / f"{name}.py" for name in names), *modules("mobench/report")]
     assert not [p for p in readers if reaches(imports(p), "runners") or reaches(imports(p), "mobench.measure")]
 
@@ -78,7 +78,8 @@ def test_no_module_of_the_core_imports_a_heavy_library_when_it_is_imported() -> 
 def test_help_and_models_load_nothing_heavy() -> None:
     script = (
         "import sys\nfrom mobench.cli import cli\n"
-        "for arguments in (['--help'], ['models', '--json'], *([v, '--help'] for v in ('run', 'pareto', 'results'))):\n"
+        "verbs = ('run', 'compare', 'gate', 'pareto', 'results')\n"
+        "for arguments in (['--help'], ['models', '--json'], *([verb, '--help'] for verb in verbs)):\n"
         "    cli.main(arguments, standalone_mode=False)\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)\n"
     )

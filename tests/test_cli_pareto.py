@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from made_runs import MACHINE, make_run, spread
 from test_pareto import accuracy, campaign, cell
 
 from mobench import store
@@ -82,6 +83,15 @@ def test_several_campaigns_give_the_newest_of_each_cell_and_say_they_were_not_in
     assert set(found) == {"a", "b", "foreign", "old"}
     assert found["a"]["p50_ms"] == pytest.approx(10)
     assert "not interleaved" in result.stderr
+
+
+def test_campaigns_of_one_machine_say_in_what_they_differ() -> None:
+    for name, kernel, day in (("a", "Linux 6.1", 1), ("b", "Linux 6.8", 2)):
+        machine = MACHINE | {"kernel": kernel}
+        make_run(Path(f"{name}.jsonl"), {"net.tflite": spread(1.0)}, machine=machine, started=f"2026-11-0{day}")
+    make_run(Path("c.jsonl"), {"net.tflite": spread(1.0)}, machine=MACHINE | {"cpu": "another"})
+    notes = [line for line in pareto("a.jsonl", "b.jsonl", "c.jsonl").stderr.splitlines() if "differ in" in line]
+    assert notes == ["note: a.jsonl and b.jsonl differ in kernel: Linux 6.1 against Linux 6.8"]
 
 
 def test_naming_the_same_campaign_twice_is_naming_it_once(results: Path) -> None:

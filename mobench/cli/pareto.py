@@ -11,6 +11,7 @@ import click
 
 from mobench import store
 from mobench.cli import terminal
+from mobench.comparability import differences, machine_name
 from mobench.errors import BadInputError
 from mobench.pareto import AccuracyChoice, TimedCell, points_of, timed_cells
 from mobench.records import Accuracy, Run
@@ -71,8 +72,20 @@ def load(results: Sequence[Path]) -> Evidence:
             f"the {len(runs)} campaigns were not interleaved: the machine may have changed between them;"
             " to compare models closely, time them in one `mobench run`"
         )
+        warnings += _labels(tuple(runs.values()))
     warnings += [f"{run.path} was cut off: what it measured is used" for run in runs.values() if run.end is None]
     return Evidence(runs=tuple(runs.values()), accuracies=tuple(accuracies), warnings=tuple(warnings))
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """Return in what campaigns of one machine, whose latencies share a front, differ from the newest there."""
+    by_age = sorted(runs, key=lambda run: str(run.header.get("started", "")))
+    newest = {machine_name(run): run for run in by_age}
+    return [
+        f"{run.path} and {newest[machine_name(run)].path} differ in {difference}"
+        for run in runs
+        for difference in differences(run, newest[machine_name(run)])
+    ]
 
 
 def _untimed(cells: Sequence[TimedCell]) -> list[str]:
