@@ -184,13 +184,21 @@ def _name_roofs(
         text = axes.text(
             start, start * rate, f"{shown(1e9 * rate)} GB/s, {_size(size)}", ha="left", va="bottom", **common
         )
+        extent = text.get_window_extent()
+        length = math.hypot(xb - xa, yb - ya)
+        along, across = ((xb - xa) / length, (yb - ya) / length), ((ya - yb) / length, (xb - xa) / length)
         text.set(rotation=math.degrees(math.atan2(yb - ya, xb - xa)), rotation_mode="anchor")
         spots = []
         for step in range(ROOF_SPOTS):
-            x = start * (end / start) ** (0.6 * step / ROOF_SPOTS)
-            text.set_position((x, 1.06 * x * rate))
-            extent = text.get_window_extent().padded(reach)
-            spots.append((sum(extent.contains(*point) for point in under.tolist()), x))
+            x = start * (end / start) ** (0.7 * step / ROOF_SPOTS)
+            x0, y0 = axes.transData.transform((x, 1.06 * x * rate)).tolist()
+            # Each point as the text sees it: how far along it, and how far above its foot.
+            seen = [
+                ((px - x0) * along[0] + (py - y0) * along[1], (px - x0) * across[0] + (py - y0) * across[1])
+                for px, py in under.tolist()
+            ]
+            covered = sum(-reach < u < extent.width + reach and -reach < v < extent.height + reach for u, v in seen)
+            spots.append((covered, x))
         x = min(spots)[1]
         text.set_position((x, 1.06 * x * rate))
         texts.append(text)
