@@ -286,9 +286,17 @@ def finish(victim: Victim, tally: Tally, budget_s: float = 1.0) -> None:
         tally.failed_resumes += 1
 
 
-def chain(folder: Path, models: Sequence[Path], kinds: Iterable[str], tallies: dict[str, Tally], seed: int) -> None:
+def chain(
+    folder: Path,
+    models: Sequence[Path],
+    kinds: Iterable[str],
+    tallies: dict[str, Tally],
+    seed: int,
+    *,
+    latest_s: float = LATEST_S,
+) -> None:
     """Begin one campaign, hit it by these kinds one after the other, and run it to its end."""
-    victim = Victim(folder, models, random.Random(seed))
+    victim = Victim(folder, models, random.Random(seed), latest_s=latest_s)
     last = ""
     for last in kinds:
         hit(victim, last, tallies[last])
