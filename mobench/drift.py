@@ -116,7 +116,7 @@ def find(run: Run) -> Drift:
     if line and abs(line[0]) > MIN_CHANGE and change_points.line_fits_better(figures.pace, times, line[0], cuts):
         changes = [_change(figures, baseline, before, after, line)]
     elif len(times) < change_points.MIN_VALUES:
-        between = _compare(figures, figures.pace, before, after, confidence=0.99)
+        between = compare(figures, figures.pace, before, after, confidence=0.99)
         large = between is not None and abs(between[0]) > MIN_CHANGE and between[1] is not None
         changes = [_change(figures, baseline, before, after, between)] if large else []
     else:
@@ -152,7 +152,7 @@ def moved(blocks: Iterable[Block]) -> dict[str, float]:
         if third < change_points.MEMORY:
             continue
         before, after = live[:third], live[-third:]
-        difference = _compare(figures, against, before, after, confidence=1 - 0.05 / count)
+        difference = compare(figures, against, before, after, confidence=1 - 0.05 / count)
         if difference is None:
             continue
         certain = difference[1] is not None and not difference[1][0] <= 0 <= difference[1][1]
@@ -235,15 +235,15 @@ def _change(
     figures: Figures, baseline: str, before: Indices, after: Indices, line: tuple[float, Interval | None] | None = None
 ) -> Change:
     """Return one change between two sets of windows: its size, who took part, and what became of the ratios."""
-    between = _compare(figures, figures.pace, before, after) or (0.0, None)
-    own = [_compare(figures, column, before, after) for column in figures.logs.T]
+    between = compare(figures, figures.pace, before, after) or (0.0, None)
+    own = [compare(figures, column, before, after) for column in figures.logs.T]
     shifts = [shift[0] for shift in own if shift]
     others = [number for number, cell in enumerate(figures.cells) if cell != baseline]
     ratios = []
     for number in others:
         column = figures.ratios[:, number]
-        usual = _compare(figures, column, before, after)
-        strict = _compare(figures, column, before, after, confidence=1 - 0.05 / len(others))
+        usual = compare(figures, column, before, after)
+        strict = compare(figures, column, before, after, confidence=1 - 0.05 / len(others))
         if usual and strict:
             ratios.append(
                 RatioShift(
@@ -266,7 +266,7 @@ def _change(
     )
 
 
-def _compare(
+def compare(
     figures: Figures, values: NDArray[np.float64], before: Indices, after: Indices, *, confidence: float = 0.95
 ) -> tuple[float, Interval | None] | None:
     """Return by how much values [windows] differ between two sets of windows; None where a side has none.
