@@ -37,6 +37,7 @@ MENDS = {
     "DRIFT": "its ratio changed too: let the machine cool and run again, longer",
     "UNSTEADY": "the warm-up reached its limit: run again on a quieter machine",
     "FEW_SAMPLES": "raise --budget",
+    "ONE_START": "for ratios between models run them without --sustain",
     "PARTIAL_DELEGATE": "the rest runs on slower kernels: look for the operators it does not take",
 }
 
@@ -272,7 +273,14 @@ def summarize(run: Run) -> list[Summary]:
                 n_blocks=len(own),
                 n_inferences=len(every),
                 doubts=_doubts(
-                    own, warmup[cell["id"]], ready, p50, None if same else ratio, asked, moved.get(cell["id"])
+                    own,
+                    warmup[cell["id"]],
+                    ready,
+                    p50,
+                    None if same else ratio,
+                    asked,
+                    moved.get(cell["id"]),
+                    bool(settings.get("sustain_s")),
                 )
                 if own
                 else (),
@@ -308,6 +316,7 @@ def _doubts(
     ratio: tuple[float, Interval | None] | None,
     asked: tuple[float, float],
     moved: float | None,
+    sustained: bool,
 ) -> tuple[Doubt, ...]:
     found = []
     noise = []
@@ -331,7 +340,9 @@ def _doubts(
     if unsteady:
         found.append(Doubt(name="UNSTEADY", why=f"still falling after warm-up in {unsteady} of {len(warm)} starts"))
     incarnations = len({b.incarnation for b in steady})
-    if incarnations < MIN_INCARNATIONS or len(steady) < MIN_BLOCKS:
+    if sustained:
+        found.append(Doubt(name="ONE_START", why="a sustained load is one start: how starts differ is in no interval"))
+    elif incarnations < MIN_INCARNATIONS or len(steady) < MIN_BLOCKS:
         found.append(Doubt(name="FEW_SAMPLES", why=f"{len(steady)} blocks in {incarnations} starts of the process"))
     for last in ready[-1:]:
         delegated, total = last.nodes_delegated, last.nodes_total

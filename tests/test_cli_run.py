@@ -282,3 +282,13 @@ def test_a_column_in_which_all_is_as_usual_is_left_out() -> None:
     usual = {"provider": "", "batch": 1, "energy_mj": None}
     assert not {column.key for column in columns([usual])} & set(usual)
     assert "batch" in {column.key for column in columns([usual, {**usual, "batch": 8}])}
+
+
+def test_a_sustained_load_shows_its_minutes_and_draws_them(onnx_model: Path, tflite_model: Path) -> None:
+    done = mobench("run", onnx_model, tflite_model, "--sustain", "3s", "--plot", "load.svg")
+    assert done.returncode == 0, done.stderr
+    assert "ended: 3 s of sustained load" in done.stdout and "minute 1, ms" in done.stdout
+    assert "ONE_START" in done.stdout and "FEW_SAMPLES" not in done.stdout
+    assert Path("load.svg").read_text().lstrip().startswith("<?xml")
+    done = mobench("run", onnx_model, "--plot", "load.svg")
+    assert done.returncode == 2 and "needs --sustain" in done.stderr

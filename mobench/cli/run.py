@@ -12,11 +12,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from mobench import campaign, plan, store
-from mobench.cli.terminal import Progress, echo_table
+from mobench import campaign, drift, plan, store, sustained
+from mobench.cli.terminal import Progress, colour, echo_table, width
 from mobench.errors import BadInputError
 from mobench.measure import Settings
 from mobench.records import PRECISIONS, PROVIDERS, RUNTIME_FORMATS, Run
+from mobench.report import sustained as report_sustained
+from mobench.report.style import PLOT_SUFFIXES
 from mobench.report.tables import Column
 from mobench.results import open_run
 from mobench.stats import Summary, summarize
@@ -42,12 +44,16 @@ _SHOWN = 3  # cells named under a doubt
 
 
 def as_json(run: Run, summaries: Sequence[Summary]) -> str:
-    """Return the summaries as a JSON list, one object a cell."""
+    """Return the summaries as a JSON list, one object a cell; what is the whole campaign's stands in each."""
+    shared: dict[str, Any] = {"campaign": run.header["campaign"], "journal": str(run.path), "end": run.end}
+    shared["machine_speed"] = drift.as_fields(drift.find(run))
+    if sustained.is_sustained(run) and run.blocks:
+        shared["sustained"] = sustained.as_fields(sustained.series(run))
     cells = []
     for summary in summaries:
         fields = dataclasses.asdict(summary)
         fields["doubts"] = [{"name": d.name, "why": d.why, "mend": d.mend} for d in summary.doubts]
-        cells.append({**fields, "campaign": run.header["campaign"], "journal": str(run.path), "end": run.end})
+        cells.append({**fields, **shared})
     return json.dumps(cells, indent=1, allow_nan=False) + "\n"
 
 
@@ -78,11 +84,14 @@ def echo_summaries(run: Run, summaries: Sequence[Summary]) -> None:
         more = [f"and {len(cells) - _SHOWN} more (--json has all)"] if len(cells) > _SHOWN else []
         notes += [doubt_and_mend, *(f"  {text}" for text in (*cells[:_SHOWN], *more))]
     notes += [f"FAILED {f.cell}: {': '.join(filter(None, (f.what, f.why)))}; {f.mend}" for f in run.failures]
-    notes += state_notes(run)
+    notes += drift.lines(drift.find(run)) + state_notes(run)
     if any(row["energy_mj"] is not None for row in rows):
         notes.append("mJ an inference are the whole processor package's, its idle share included")
     notes.append(f"journal: {run.path}")
     echo_table(columns(rows), rows, notes)
+    if sustained.is_sustained(run) and run.blocks:
+        shown = report_sustained.show(sustained.series(run), width=width(), colour=colour())
+        click.echo("\n" + shown.rstrip("\n"))
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
@@ -168,6 +177,8 @@ def parse_duration(text: str) -> float:
 @click.option("--precise", type=click.FloatRange(0.01, 50), default=1.0, show_default=True, metavar="PERCENT",
               help="Stop early when ratios are known to this half-width, and p50 to twice it.")  # fmt: skip
 @click.option("--sustain", metavar="TIME", help="A sustained load instead: no pause for 10m, minute by minute.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE",
+              help="With --sustain: latency against time, .svg, .png or .pdf.")  # fmt: skip
 @click.option("--resume", "resumed", metavar="CAMPAIGN", help="Take a campaign up again where it stopped.")
 @click.option("--baseline", metavar="NAME", help="The cell that ratios are to; default: the first.")
 @click.option("--shape", metavar="1,3,H,W", help="First input's shape, for models that leave it open.")
@@ -188,6 +199,7 @@ def command(
     budget_s: float | None,
     precise: float,
     sustain: str | None,
+    plot: Path | None,
     resumed: str | None,
     baseline: str | None,
     shape: str | None,
@@ -202,6 +214,8 @@ def command(
     artifacts/. The same file may be named twice to see how far apart two equal cells come out. Options that repeat
     make a sweep: every file at every value.
     """
+    if plot is not None and (not sustain or plot.suffix.lower() not in PLOT_SUFFIXES):
+        raise BadInputError(f"--plot {plot}", f"needs --sustain, and one of {', '.join(PLOT_SUFFIXES)}", "")
     if resumed is not None:
         _only_resume(context)
         run = open_run(resumed, results)
@@ -233,6 +247,7 @@ def command(
         ),
         refused,
         json_out,
+        plot,
     )
 
 
@@ -244,7 +259,9 @@ def _only_resume(context: click.Context) -> None:
             raise BadInputError("--resume", "it goes on as it began and takes only --budget and --json", "leave others")
 
 
-def _measure(measure: Callable[[Progress], Run], refused: Sequence[str], json_out: bool) -> int:
+def _measure(
+    measure: Callable[[Progress], Run], refused: Sequence[str], json_out: bool, plot: Path | None = None
+) -> int:
     """Run a campaign under a progress bar and show what came out, also of one that was interrupted."""
     interrupted = False
     try:
@@ -261,6 +278,9 @@ def _measure(measure: Callable[[Progress], Run], refused: Sequence[str], json_ou
             click.echo(f"error: {': '.join(filter(None, (failure.what, failure.why)))}; {failure.mend}", err=True)
     else:
         echo_summaries(run, summaries)
+    if plot is not None and run.blocks:
+        report_sustained.sustained_plot(sustained.series(run), plot)
+        click.echo(f"plot: {plot}", err=True)
     if interrupted:
         raise KeyboardInterrupt
     return int(bool(refused) or bool(run.failures))
