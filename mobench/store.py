@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 2
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=dataclasses.asdict)
 _LAST_BYTES = 4096  # what may hold the last line of a campaign that ended: its `end`
 
 
@@ -57,8 +58,7 @@ class Journal:
         """
         if record is not None:  # not asdict, which copies every timing; it is for what lies deeper
             fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-        text = json.dumps({"event": event, **fields}, separators=(",", ":"), default=dataclasses.asdict)
-        line = text.encode() + b"\n"
+        line = _ENCODER.encode({"event": event, **fields}).encode() + b"\n"
         end = os.lseek(self._file, 0, os.SEEK_END)
         try:
             if os.write(self._file, line) != len(line):

@@ -10,7 +10,6 @@ import os
 import platform
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict
 from typing import Any, Literal, NamedTuple
 
 from mobench.records import Cluster, DeviceState
@@ -137,8 +136,9 @@ class Watch:
 
     def steal_ticks(self) -> int:
         """Return the time a hypervisor gave to others since boot, machine-wide, in ticks of 10 ms; 0 where unknown."""
-        ticks = _ticks(self._source.read_many(["/proc/stat"]), ())
-        return ticks.steal if ticks else 0
+        stat = self._source.read_many(["/proc/stat"]).get("/proc/stat", "")
+        values = stat.partition("\n")[0].split()  # two readings a block: the short way
+        return int(values[8]) if len(values) > 8 and values[8].isdecimal() else 0
 
     def memory_available_mb(self) -> int | None:
         """Return how much memory is free for programs, in MiB; None where unknown."""
@@ -305,12 +305,3 @@ def machine(source: Source | None = None) -> dict[str, Any]:
     return {
         key: value for key, value in info.items() if value not in (None, {}) and (value != [] or key == "extensions")
     }
-
-
-def steal_ticks() -> int:
-    """Return the time a hypervisor gave to others since boot, machine-wide, in ticks of 10 ms; 0 where unknown."""
-    try:
-        with open("/proc/stat", "rb") as file:  # noqa: PTH123 (read at every block: the short way)
-            return int(file.readline().split()[8])
-    except (OSError, IndexError, ValueError):
-        return 0

@@ -24,12 +24,13 @@ from mobench.records import Operator, Profile, Ready, Timing
 
 PROTOCOL = 1
 SEPARATOR = b"\x1e"  # RFC 7464: a JSON text a line behind it; any other line is a log
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one for every message
 GRACE_S = 5.0  # a child ends itself at its deadline; the parent waits this much longer before it kills
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
     """Return one framed message."""
-    return SEPARATOR + json.dumps(message, separators=(",", ":")).encode() + b"\n"
+    return SEPARATOR + _ENCODER.encode(message).encode() + b"\n"
 
 
 def decode(line: bytes) -> dict[str, Any] | None:
@@ -41,7 +42,7 @@ def decode(line: bytes) -> dict[str, Any] | None:
     if not line.startswith(SEPARATOR):
         return None
     try:
-        message = json.loads(line[1:])
+        message = json.loads(line[1:].decode())  # of bytes it would look for the encoding first
     except ValueError as error:
         raise SessionError("session protocol", f"unreadable message {line[:80]!r}", "run again") from error
     if not isinstance(message, dict) or "type" not in message:

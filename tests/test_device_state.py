@@ -389,6 +389,6 @@ def test_what_our_children_take_is_not_the_others() -> None:
         assert living and living.ours is not None and living.ours - before.ours >= 80
         assert state.others_share is not None and state.memory_available_mb and state.load_1m is not None
         child.stdin.close()
-    assert device_state.steal_ticks() >= 0
+    assert device_state.Watch().steal_ticks() >= 0
     ended = device_state._ticks(Files().read_many(["/proc/stat", f"/proc/{os.getpid()}/stat"]), [os.getpid()])
     assert ended and ended.ours is not None and ended.ours >= living.ours
