@@ -21,7 +21,7 @@ from statistics import median
 import pandas as pd
 from coverage import blocks
 
-from mobench import drift
+from mobench.over_time import drift
 from mobench.records import Block, Run
 
 CELLS = ["fp32_a", "fp32_b", "fp32_other", "int8"]

@@ -28,12 +28,12 @@ from typing import Any
 from coverage import blocks
 
 from mobench import artifacts, campaign, plan, store
-from mobench.comparison import Comparison, compare
-from mobench.gate import confidence, judge
-from mobench.matching import Match
 from mobench.measure import Campaign, Settings
 from mobench.records import Artifact, Block, Cell, Ready, Run, Target, Timing
 from mobench.stats import half_width
+from mobench.verdicts.comparison import Comparison, compare
+from mobench.verdicts.gate import confidence, judge
+from mobench.verdicts.matching import Match
 from runners import desktop
 from runners.fake import FakeClock, FakeWatch
 

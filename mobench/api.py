@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobench import campaign, comparison, plan
-from mobench.comparability import refuse
-from mobench.comparison import NO_DIFFERENCE
+from mobench import campaign, plan
 from mobench.errors import BadInputError
 from mobench.exporting import export_networks, record
 from mobench.measure import Settings
 from mobench.records import FORMATS, Format, Run
 from mobench.stats import summarize
-from mobench.versus import Measuring, face, open_side
+from mobench.verdicts import comparison
+from mobench.verdicts.comparability import refuse
+from mobench.verdicts.comparison import NO_DIFFERENCE
+from mobench.verdicts.sides import Measuring, face, open_side
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mobench import zoo
-from mobench.comparability import machine_name
 from mobench.errors import BadInputError
 from mobench.records import Accuracy, Run
 from mobench.stats import Summary, summarize
+from mobench.verdicts.comparability import machine_name
 
 AccuracyKind = Literal["measured", "published"]
 AccuracyChoice = Literal["measured", "published", "auto"]

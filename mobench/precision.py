@@ -1,4 +1,4 @@
-"""How precisely a campaign knows its figures so far: a median for each start and cell; the blocks are in the journal."""
+"""How precisely a campaign knows its figures so far: a median a start and cell; the blocks are in the journal."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mobench import drift
+from mobench.over_time import drift
 from mobench.records import Block, Ready, Run
 
 Interval = tuple[float, float]

@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from mobench import artifacts, cli
 from mobench.cli import profile as verb
 from mobench.errors import BadInputError, SessionError
+from mobench.profile.roofline import Ceiling
 from mobench.records import Target
-from mobench.roofline import Ceiling
-from runners import matmul_files
+from runners.profile import matmul_files
 
 CEILING = Ceiling(
     macs_per_s={"fp32": 1e15, "int8": 2e15},

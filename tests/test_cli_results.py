@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from mobench import artifacts, foreign, importing, store
+from mobench import artifacts, store
 from mobench.cli import cli
 from mobench.errors import BadInputError, MissingExtraError
+from mobench.foreign import journal, outputs
 from mobench.pareto import pareto_points
 from mobench.records import Cluster, DeviceState
 from mobench.stats import summarize
@@ -48,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
     ]
     place.write_text("".join(json.dumps(event) + "\n" for event in [events[0], *more, *events[1:]]))
     for name in ("tflite_gpu.txt", "perf_test_rows.csv", "litert_benchmark.json"):
-        importing.import_file(FOREIGN / name, machine="Pixel 8", device="android-gpu")
+        journal.import_file(FOREIGN / name, machine="Pixel 8", device="android-gpu")
     return tmp_path / "results"
 
 
@@ -180,8 +181,8 @@ def test_a_bad_file_is_a_line_and_leaves_nothing_and_the_others_are_imported() -
 
 def test_an_import_comes_back_from_its_journal_as_it_was_parsed() -> None:
     for name in ("tflite_cpu.txt", "perf_test_rows.csv", "litert_with_counts.txt"):
-        run = store.read(importing.import_file(FOREIGN / name))
-        parsed = foreign.parse((FOREIGN / name).read_text(), name)
+        run = store.read(journal.import_file(FOREIGN / name))
+        parsed = outputs.parse((FOREIGN / name).read_text(), name)
         assert tuple(replace(one, cell="") for one in run.imported) == parsed
         assert run.header["source"]["sha256"] == artifacts.sha256(FOREIGN / name) and run.end == "imported"
         assert [cell["id"] for cell in run.header["cells"]] == [one.cell for one in run.imported]

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from made_runs import MACHINE, make_run, spread
 
-from mobench.comparability import Difference, differences, identity, machine_name, refuse
 from mobench.errors import BadInputError
 from mobench.records import Cluster, DeviceState, Run
+from mobench.verdicts.comparability import Difference, differences, identity, machine_name, refuse
 
 
 def campaign(name: str = "one", **changes: Any) -> Run:

@@ -10,14 +10,14 @@ from made_runs import make_run, spread
 from scipy.special import stdtrit
 
 from mobench import store
-from mobench.comparison import Comparison, basis, compare, judge, longer, more_s, said, welch
 from mobench.errors import BadInputError
-from mobench.gate import confidence
-from mobench.gate import judge as gate_judge
-from mobench.matching import Match, find_cell, matching_cells, pair_up
 from mobench.measure import Campaign, Settings
 from mobench.plan import make_cells
 from mobench.records import Artifact, Cell, Run, Target
+from mobench.verdicts.comparison import Comparison, basis, compare, judge, longer, more_s, said, welch
+from mobench.verdicts.gate import confidence
+from mobench.verdicts.gate import judge as gate_judge
+from mobench.verdicts.matching import Match, find_cell, matching_cells, pair_up
 from runners.fake import FakeClock, FakeSession, FakeWatch
 
 LOGS = (-0.02, -0.01, 0.0, 0.01, 0.02)  # mean 0, standard deviation 0.0158114

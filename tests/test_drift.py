@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mobench import change_points, drift, pace
+from mobench.over_time import change_points, drift, pace
 from mobench.records import Block, Run
 
 Speed = Callable[[str, float], float]  # a cell's latency at a time, over its usual one

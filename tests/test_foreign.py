@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobench import foreign
 from mobench.errors import BadInputError
+from mobench.foreign import outputs
 from mobench.records import Imported
 
 GOLDEN = Path(__file__).parent / "golden" / "foreign"
@@ -28,13 +28,13 @@ def text(name: str) -> str:
 
 
 def parse(content: str, tool: str = "auto") -> Imported:
-    (result,) = foreign.parse(content, "a.log", tool)
+    (result,) = outputs.parse(content, "a.log", tool)
     return result
 
 
 def refusal(content: str, tool: str = "auto") -> str:
     with pytest.raises(BadInputError, match=r"^(a\.log|--tool)") as raised:
-        foreign.parse(content, "a.log", tool)
+        outputs.parse(content, "a.log", tool)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -130,7 +130,7 @@ def test_only_the_line_with_the_result_is_enough() -> None:
 
 def test_several_runs_in_one_log_are_told_apart_by_their_starts() -> None:
     both = text("tflite_cpu.txt") + text("tflite_gpu.txt")
-    results = foreign.parse(both, "a.log")
+    results = outputs.parse(both, "a.log")
     assert [result.provider for result in results] == ["xnnpack", "gpu"]
     assert [result.mean_ms for result in results] == [12.0345, 1240.27]
     assert "did not reach its result" in refusal(text("tflite_cpu.txt") + text("tflite_killed.txt"))
@@ -246,7 +246,7 @@ def test_an_older_perf_test_is_read_too_and_overlapping_requests_are_said() -> N
 
 
 def test_a_result_file_has_every_sample_and_a_result_for_each_run_appended_to_it() -> None:
-    one, two = foreign.parse(text("perf_test_rows.csv"), "a.log")
+    one, two = outputs.parse(text("perf_test_rows.csv"), "a.log")
     assert one.samples_ns == (4310000, 4100000, 4000000) and two.samples_ns == (8100000, 8000000)
     assert (one.model, one.count, one.memory_mb, two.memory_mb) == ("net_v2", 3, {"peak": 48.0}, {"peak": 49.0})
     assert one.mean_ms == pytest.approx(4.13667) and one.init_ms is None and one.first_ms is None
@@ -349,6 +349,6 @@ def test_what_the_tool_prints_of_any_samples_comes_back(
 @given(runs=st.lists(times, min_size=1, max_size=4))
 def test_every_sample_of_a_result_file_comes_back(runs: list[list[int]]) -> None:
     rows = [f"net,{t / 1e6!r},1048576,99,{i}" for run in runs for i, t in enumerate(run)]
-    results = foreign.parse("\n".join(rows) + "\n", "a.csv")
+    results = outputs.parse("\n".join(rows) + "\n", "a.csv")
     assert [result.samples_ns for result in results] == [tuple(t * 1000 for t in run) for run in runs]
     assert all(result.memory_mb == {"peak": 1.0} for result in results)

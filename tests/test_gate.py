@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from made_runs import MACHINE, make_run, spread
 
-from mobench.comparison import compare
 from mobench.errors import BadInputError
-from mobench.gate import Case, Gate, Status, confidence, decide, judge, junit, rows
-from mobench.matching import Match
 from mobench.records import Run
+from mobench.verdicts.comparison import compare
+from mobench.verdicts.gate import Case, Gate, Status, confidence, decide, judge, junit, rows
+from mobench.verdicts.matching import Match
 
 WIDE = (-0.04, -0.02, 0.0, 0.02, 0.04)
 

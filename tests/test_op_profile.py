@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 from tiny_export import SIZE, tiny_module
 
-from mobench import artifacts, ceilings
+from mobench import artifacts
 from mobench.errors import MissingExtraError, SessionError
-from mobench.profile import blocks_of
+from mobench.profile import ceilings
+from mobench.profile.operators import blocks_of
 from mobench.records import Artifact, Operator, Profile, Target
-from runners import desktop, litert_profile, matmul_files, onnx_graph, op_profile, stream
-from runners.litert_graph import Event
-from runners.litert_graph import operators_of as of_litert
-from runners.onnx_graph import Graph, Node, Weight
-from runners.ort_trace import operators_of as of_trace
-from runners.xnnpack_match import match, partitions
+from runners import desktop
+from runners.profile import litert_profile, matmul_files, onnx_graph, op_profile, stream
+from runners.profile.litert_graph import Event
+from runners.profile.litert_graph import operators_of as of_litert
+from runners.profile.onnx_graph import Graph, Node, Weight
+from runners.profile.ort_trace import operators_of as of_trace
+from runners.profile.xnnpack_match import match, partitions
 
 # The multiply-accumulates of tiny_export's network: stem, depthwise, two of the squeeze, 1x1, classifier.
 TINY_MACS = [16 * 16 * 8 * 27, 16 * 16 * 8 * 9, 8 * 4, 4 * 8, 16 * 16 * 8 * 64, 64 * 10]

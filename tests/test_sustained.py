@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mobench import sustained
 from mobench.errors import BadInputError
+from mobench.over_time import sustained
 from mobench.records import Block, Cluster, DeviceState, Run
 from mobench.report.sustained import (
     RANKING_COLUMNS,

@@ -13,15 +13,15 @@ import click
 from mobench.cli.percent import percent_option
 from mobench.cli.run import parse_shape
 from mobench.cli.terminal import Progress, echo_table
-from mobench.comparability import refuse
-from mobench.comparison import NO_DIFFERENCE, Comparison, basis, compare, said
 from mobench.errors import BadInputError
-from mobench.matching import Match, find_cell
 from mobench.records import RUNTIME_FORMATS, Run
 from mobench.report.tables import Column
 from mobench.results import open_run
 from mobench.stats import summarize
-from mobench.versus import Measuring, Versus, face, open_side
+from mobench.verdicts.comparability import refuse
+from mobench.verdicts.comparison import NO_DIFFERENCE, Comparison, basis, compare, said
+from mobench.verdicts.matching import Match, find_cell
+from mobench.verdicts.sides import Measuring, Versus, face, open_side
 
 COLUMNS = (
     Column(key="a", title="A"),

@@ -14,10 +14,10 @@ from mobench.cli.percent import percent_option
 from mobench.cli.run import parse_shape
 from mobench.cli.terminal import Progress, echo_table
 from mobench.errors import BadInputError
-from mobench.gate import Gate, decide, junit, rows
 from mobench.records import RUNTIME_FORMATS, Run
 from mobench.report.tables import Column, render
-from mobench.versus import PAIR_S, Measuring, Versus, face, open_side
+from mobench.verdicts.gate import Gate, decide, junit, rows
+from mobench.verdicts.sides import PAIR_S, Measuring, Versus, face, open_side
 
 COLUMNS = (
     Column(key="cell", title="cell"),

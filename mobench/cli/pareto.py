@@ -11,13 +11,13 @@ import click
 
 from mobench import store
 from mobench.cli import terminal
-from mobench.comparability import differences, machine_name
 from mobench.errors import BadInputError
 from mobench.pareto import AccuracyChoice, TimedCell, points_of, timed_cells
 from mobench.records import Accuracy, Run
 from mobench.report import front
 from mobench.report.style import COLUMN_IN, PAGE_IN, PLOT_SUFFIXES
 from mobench.report.tables import TABLE_FORMATS, TableFormat
+from mobench.verdicts.comparability import differences, machine_name
 
 DEFAULT = Path("results")
 

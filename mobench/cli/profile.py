@@ -12,17 +12,17 @@ from typing import Any
 import click
 
 from mobench import campaign
-from mobench.ceilings import ceiling_for
 from mobench.cli.run import parse_shape
 from mobench.cli.terminal import echo_table
 from mobench.errors import BadInputError, MobenchError
 from mobench.files import write_text
-from mobench.profile import GROUPINGS, Grouping, Line, doubts, lines, overhead
-from mobench.profiling import profile_file
+from mobench.profile.ceilings import ceiling_for
+from mobench.profile.operators import GROUPINGS, Grouping, Line, doubts, lines, overhead
+from mobench.profile.roofline import Ceiling, shown
+from mobench.profile.session import profile_file
 from mobench.records import RUNTIME_FORMATS, Artifact, Profile, Target
 from mobench.report.style import PLOT_SUFFIXES, RUNTIME_NAMES
 from mobench.report.tables import Column, render
-from mobench.roofline import Ceiling, shown
 from mobench.zoo import spec as zoo
 from mobench.zoo.pretrained import cache_folder
 from runners import device_state

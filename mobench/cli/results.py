@@ -9,12 +9,12 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from mobench import foreign, importing
 from mobench import results as campaigns
 from mobench.cli.run import echo_summaries
 from mobench.cli.terminal import echo_table
 from mobench.errors import BadInputError, MobenchError
 from mobench.files import replacing
+from mobench.foreign import journal, outputs
 from mobench.records import PRECISIONS, RUNTIME_FORMATS, Run
 from mobench.report.rows import (
     BLOCK_COLUMNS,
@@ -238,7 +238,7 @@ def _write(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], fmt: st
 
 @command.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
-@click.option("--tool", type=click.Choice(["auto", *foreign.TOOLS]), default="auto", show_default=True,
+@click.option("--tool", type=click.Choice(["auto", *outputs.TOOLS]), default="auto", show_default=True,
               help="auto: by the file's content.")  # fmt: skip
 @click.option("--model", type=click.Path(path_type=Path), metavar="FILE", help="The model file that was timed.")
 @click.option("--machine", default="", metavar="TEXT", help="Where it ran, in words: 'Pixel 8, Android 15'.")
@@ -258,12 +258,12 @@ def import_(
     failed = False
     for file in files:
         try:
-            journal = importing.import_file(file, folder, tool=tool, model=model, machine=machine, device=device)
+            written = journal.import_file(file, folder, tool=tool, model=model, machine=machine, device=device)
         except MobenchError as error:
             click.echo(f"error: {error}", err=True)
             failed = True
             continue
-        run = campaigns.open_run(str(journal))
+        run = campaigns.open_run(str(written))
         cells = _cells(run, Filter())
         if json_out:
             rows += cell_rows(run, cells)

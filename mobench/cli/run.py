@@ -12,10 +12,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from mobench import campaign, drift, plan, store, sustained
+from mobench import campaign, plan, store
 from mobench.cli.terminal import Progress, colour, echo_table, width
 from mobench.errors import BadInputError
 from mobench.measure import Settings
+from mobench.over_time import drift, sustained
 from mobench.records import PRECISIONS, PROVIDERS, RUNTIME_FORMATS, Run
 from mobench.report import sustained as report_sustained
 from mobench.report.style import PLOT_SUFFIXES

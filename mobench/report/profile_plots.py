@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from mobench.errors import BadInputError
 from mobench.files import replacing
-from mobench.profile import Line, blocks_of, lines, overhead, time_ms
+from mobench.profile.operators import Line, blocks_of, lines, overhead, time_ms
+from mobench.profile.roofline import Ceiling, shown
 from mobench.records import Profile
 from mobench.report.labels import Box, Label, place
 from mobench.report.style import COLOURS, DPI, FAINT, INK, PAGE_IN, STEP, font_size, metadata, plot_style, readable
-from mobench.roofline import Ceiling, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

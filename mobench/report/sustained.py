@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mobench.errors import BadInputError
 from mobench.files import replacing
+from mobench.over_time.sustained import SLICE_S, Minute, Slowdown, Sustained, clock, lines
 from mobench.report.style import (
     COLOURS,
     DPI,
@@ -24,7 +25,6 @@ from mobench.report.style import (
     readable,
 )
 from mobench.report.tables import Column, Row, render
-from mobench.sustained import SLICE_S, Minute, Slowdown, Sustained, clock, lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

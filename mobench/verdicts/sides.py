@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mobench import artifacts, campaign, plan, store
-from mobench.comparability import HeaderCell
 from mobench.errors import BadInputError
-from mobench.matching import Match, matching_cells, pair_up
 from mobench.measure import Settings
 from mobench.records import RUNTIME_FORMATS, Artifact, Run, Target
 from mobench.results import open_run
+from mobench.verdicts.comparability import HeaderCell
+from mobench.verdicts.matching import Match, matching_cells, pair_up
 from runners import desktop
 
 PAIR_S = 20.0  # a budget that finds a slowdown of 3 % (benchmarks/gate.py)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mobench.errors import SessionError
 from mobench.records import Operator
-from runners.onnx_graph import Graph, Node
+from runners.profile.onnx_graph import Graph, Node
 
 _KERNEL = "_kernel_time"  # what the trace adds to a node's name; older versions also trace fences
 _CONTROL = frozenset({"If", "Loop", "Scan"})  # their time holds that of the nodes in their bodies

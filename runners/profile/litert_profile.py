@@ -22,7 +22,7 @@ import numpy as np
 from mobench.errors import SessionError
 from mobench.records import Operator
 from runners import litert
-from runners.litert_graph import Event, operators_of
+from runners.profile.litert_graph import Event, operators_of
 
 _WHAT, _MEND = "per-operator times need ai-edge-litert 2.3 or newer", "pip install --upgrade ai-edge-litert"
 _NEW_IN_2_3 = "LiteRtCompiledModelIsNonCpuFullyAccelerated"  # there is no call that tells the version

@@ -8,12 +8,14 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mobench import artifacts, roofline
+from mobench import artifacts
 from mobench.errors import MobenchError, SessionError
+from mobench.profile import roofline
+from mobench.profile.roofline import Ceiling
 from mobench.records import RUNTIME_FORMATS, Target
-from mobench.roofline import Ceiling
 from mobench.store import now
-from runners import desktop, matmul_files
+from runners import desktop
+from runners.profile import matmul_files
 
 PACKAGES = ("onnxruntime", "ai-edge-litert", "tflite-runtime", "numpy")  # whose kernels reach the ceilings
 PRECISIONS = ("fp32", "int8")

@@ -12,9 +12,9 @@ import numpy as np
 
 from mobench.errors import SessionError
 from mobench.records import Operator
-from runners.onnx_graph import read
 from runners.ort import OrtModel
-from runners.ort_trace import operators_of
+from runners.profile.onnx_graph import read
+from runners.profile.ort_trace import operators_of
 
 
 class OrtProfiler:

@@ -1,6 +1,6 @@
 """Whether the machine changed its speed within a campaign, and whether that cancels in the ratios. A pure reader.
 
-Steps in the machine's pace (`mobench.pace`), or a steady trend, are found by `mobench.change_points`. The proof that
+Steps in the machine's pace (`pace`), or a steady trend, are found by `change_points`. The proof that
 one cancels is, for each cell, the quotient of its ratio to the baseline after and before. benchmarks/README.md has the
 rate of false alarms, and what is found, on recorded noise.
 """
@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mobench import change_points, pace
-from mobench.pace import Figures
+from mobench.over_time import change_points, pace
+from mobench.over_time.pace import Figures
 from mobench.records import Block, Run
 
 Interval = tuple[float, float]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mobench.errors import MissingExtraError
-from runners import onnx_graph
+from runners.profile import onnx_graph
 
 SIZES = (512, 1024)  # rows and columns: a size at which kernels reach their best, and one up
 

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mobench.comparability import refuse
-from mobench.comparison import Comparison, basis, compare, longer, more_s, percent, was_timed
 from mobench.errors import BadInputError
-from mobench.matching import Match
 from mobench.records import Run
 from mobench.stats import MIN_INCARNATIONS
+from mobench.verdicts.comparability import refuse
+from mobench.verdicts.comparison import Comparison, basis, compare, longer, more_s, percent, was_timed
+from mobench.verdicts.matching import Match
 
 Status = Literal["regression", "failed", "undecided", "gone", "new", "passed", "unchanged"]
 TOLERANCE = 0.03
@@ -205,7 +205,7 @@ def junit(gate: Gate) -> str:
     for name, value in (("tolerance", gate.tolerance), ("false_alarms", gate.false_alarms), ("strict", gate.strict)):
         ET.SubElement(properties, "property", name=name, value=str(value))
     for case in gate.cases:
-        element = ET.SubElement(suite, "testcase", classname="mobench.gate", name=_xml(case.name))
+        element = ET.SubElement(suite, "testcase", classname="mobench.verdicts.gate", name=_xml(case.name))
         message = _xml(f"{case.status}: {case.why}" if case.why else case.status)
         if gate.falls(case):
             tag = "error" if case.status == "failed" else "failure"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mobench.comparability import HeaderCell
 from mobench.errors import BadInputError
 from mobench.records import PROVIDERS, Run
+from mobench.verdicts.comparability import HeaderCell
 
 T = TypeVar("T")
 

@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mobench import change_points, drift, pace
 from mobench.errors import BadInputError
+from mobench.over_time import change_points, drift, pace
 from mobench.records import DeviceState, Run
 from mobench.stats import block_ns, log_interval
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
+from mobench.profile.roofline import Ceiling
 from mobench.records import Operator, Profile
-from mobench.roofline import Ceiling
 
 Grouping = Literal["operator", "block", "layer"]
 GROUPINGS: tuple[Grouping, ...] = ("operator", "block", "layer")

@@ -12,7 +12,7 @@ import numpy as np
 
 from mobench.errors import SessionError
 from mobench.records import Operator
-from runners.xnnpack_match import family, match, multiplies, partitions
+from runners.profile.xnnpack_match import family, match, multiplies, partitions
 
 # They multiply too, in ways that are not counted here.
 _UNCOUNTED = frozenset(

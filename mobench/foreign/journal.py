@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mobench import artifacts, foreign, store
+from mobench import artifacts, store
 from mobench.errors import BadInputError
+from mobench.foreign import outputs
 from mobench.records import RUNTIME_FORMATS, Artifact, Imported
 
 HOME = "imported"  # the folder under the results
@@ -29,7 +30,7 @@ def import_file(
     Args:
         path: the tool's log or result file.
         results: the results folder.
-        tool: one of ``foreign.TOOLS``, or ``auto``.
+        tool: one of ``outputs.TOOLS``, or ``auto``.
         model: the file that was timed; the output has its name at most.
         machine: where it ran, in words; the output does not say.
         device: and on what, as `mobench run --device` names it.
@@ -46,8 +47,8 @@ def import_file(
     known = _imported_before(results / HOME, digest)
     if known:
         raise BadInputError(str(path), f"imported before, as {known}", "remove that journal to import it again")
-    runs = foreign.parse(content.decode(errors="replace"), str(path), tool)
-    runtime = foreign.TOOLS[runs[0].tool]
+    runs = outputs.parse(content.decode(errors="replace"), str(path), tool)
+    runtime = outputs.TOOLS[runs[0].tool]
     artifact, needed = artifacts.read(model) if model else None, RUNTIME_FORMATS[runtime]
     if artifact and artifact.format != needed:
         raise BadInputError(str(model), f"{runs[0].tool} does not read it", f"give the .{needed} file")

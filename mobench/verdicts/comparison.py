@@ -15,9 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mobench.comparability import Difference, HeaderCell, differences, identity
 from mobench.errors import BadInputError
-from mobench.matching import Match
 from mobench.records import Block, Run
 from mobench.stats import (
     CONFIDENCE,
@@ -28,6 +26,8 @@ from mobench.stats import (
     incarnation_figures,
     paired_values,
 )
+from mobench.verdicts.comparability import Difference, HeaderCell, differences, identity
+from mobench.verdicts.matching import Match
 
 Basis = Literal["paired", "through", "unpaired"]
 Verdict = Literal["faster", "slower", "no difference", "undecided"]

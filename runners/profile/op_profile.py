@@ -16,8 +16,8 @@ from mobench.records import Operator
 
 # A runtime: the class that profiles a model in it. Imported when asked for, as most sessions never are.
 PROFILERS = {
-    "ort": ("runners.ort_profile", "OrtProfiler"),
-    "litert": ("runners.litert_profile", "LitertProfiler"),
+    "ort": ("runners.profile.ort_profile", "OrtProfiler"),
+    "litert": ("runners.profile.litert_profile", "LitertProfiler"),
 }
 WARM_UP = 5  # first inferences of the profiled model, which allocate
 

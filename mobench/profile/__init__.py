@@ -1,0 +1,1 @@
+"""Where a model's time goes: operators, blocks, and the machine's ceilings. Never a model's latency."""
