@@ -95,7 +95,7 @@ def main() -> None:
     cores = {core for cell in cells for core in cell.target.cores}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "hundred.jsonl"
-        before_kib = memory_kib("VmRSS")
+        before_kib = memory_kib("VmRSS")  # SciPy comes later, with the fifth start: 20 MiB, however many cells
         with store.Journal(path) as journal, desktop.keep_off(cores):
             timed = Clocked(cells, cells[0].id, settings, journal, open_session=Counted, watch=watch)
             reason = timed.run(machine)
@@ -104,6 +104,8 @@ def main() -> None:
         memory["at most, with the journal read"] = memory_kib("VmHWM")
         journal_mib = path.stat().st_size / (1 << 20)
     steady = [block for block in run.blocks if block.phase == "steady"]
+    if not steady:
+        raise SystemExit(f"nothing was timed: {run.failures[0] if run.failures else reason}")
     starts, rounds = {b.incarnation for b in steady}, {(b.incarnation, b.round) for b in steady}
     lead_in, inferences = median(b.lead_in for b in steady), median(len(b.wall_ns) for b in steady)
     scheduling_ns = timed.rounds_ns - Counted.inside_ns
