@@ -41,9 +41,9 @@ os.sched_setaffinity(0, {cores})
 import numpy as np, onnxruntime
 options = onnxruntime.SessionOptions(); options.intra_op_num_threads = 1
 net = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-first = net.get_inputs()[0]
+first = net.get_inputs()[0]; shape = [axis if isinstance(axis, int) else 1 for axis in first.shape]
 binding = net.io_binding()
-binding.bind_cpu_input(first.name, np.random.default_rng(0).standard_normal(first.shape).astype(np.float32))
+binding.bind_cpu_input(first.name, np.random.default_rng(0).standard_normal(shape).astype(np.float32))
 for output in net.get_outputs(): binding.bind_output(output.name)
 run, wall = net.run_with_iobinding, []
 until = time.perf_counter() + {seconds}
