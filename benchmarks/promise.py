@@ -62,9 +62,7 @@ def main() -> None:
                 f" of {second.incarnations} starts, ended: {run.end}",
                 flush=True,
             )
-    print(
-        "\n| asked | campaigns | kept it | widest half-width | intervals that hold 1 | seconds: median, longest |"
-    )
+    print("\n| asked | campaigns | kept it | widest half-width | intervals that hold 1 | seconds: median, longest |")
     print("|---|---|---|---|---|---|")
     print(
         f"| ±{arguments.precise:g} % | {len(widths)} | {kept} | {max(widths):.4f} | {held}"

@@ -1,7 +1,7 @@
 """mobench in Python: ``from mobench import export, run, compare``. What they return are pandas DataFrames.
 
-A notebook shows them as tables. Beside the rows, ``frame.attrs`` has what belongs to all of them: the journal's path
-and why the campaign ended. Nothing here prints; a failed export or cell is a row with its ``error`` or ``failure``.
+A notebook shows them as tables. Where something was timed now, ``frame.attrs`` has the journal's path and why the
+campaign ended. Nothing here prints; a failed export or cell is a row with its ``error`` or ``failure``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def run(
     results: str | Path = "results",
     progress: Callable[[float, str], None] = lambda share, text: None,
 ) -> pd.DataFrame:
-    """Time models against one another on this machine; return a row a cell, as `mobench run --json` prints them.
+    """Time models against one another on this machine; return a row a cell with the fields of `mobench run --json`.
 
     Args:
         files: model files, or names of networks exported under artifacts/; all of those where empty.
@@ -117,7 +117,7 @@ def compare(
     results: str | Path = "results",
     progress: Callable[[float, str], None] = lambda share, text: None,
 ) -> pd.DataFrame:
-    """Compare the latency of B with that of A; return a row a pair, as `mobench compare --json` prints them.
+    """Compare the latency of B with that of A; return a row a pair: ratio, interval, basis, verdict.
 
     Args:
         a: a model file or an exported network, timed now; or a campaign.
@@ -147,12 +147,17 @@ def compare(
         progress=progress,
     )
     versus = face(open_side([str(a)], Path(results)), open_side([str(b)], Path(results)), how)
-    rows = []
+    if versus.interrupted and versus.measured is not None:
+        raise KeyboardInterrupt(str(versus.measured.path))
+    rows: list[dict[str, Any]] = []
     for match in versus.matches:
         found = comparison.compare(match, no_difference=same)
-        if found is not None:
-            refuse(found.differences, f"{match.a} and {match.b}")
-            rows.append(dataclasses.asdict(found))
+        if found is None:
+            unknown = {field.name: None for field in dataclasses.fields(comparison.Comparison)}
+            rows.append(unknown | {"a": match.a, "b": match.b, "verdict": "not timed"})
+            continue
+        refuse(found.differences, f"{match.a} and {match.b}")
+        rows.append(dataclasses.asdict(found))
     result = pd.DataFrame(rows)
     if versus.measured is not None:
         result.attrs |= {"journal": str(versus.measured.path), "end": versus.measured.end}

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 from mobench import __version__
 from mobench.errors import BadInputError, DeathError, MobenchError, SessionError
+from mobench.plan import describe
 from mobench.precision import Known
 from mobench.records import Block, Cell, DeviceState, Failure, Ready, Run, Timing
 from mobench.stats import MIN_INCARNATIONS, block_ns, is_trending
@@ -86,6 +87,17 @@ class Settings:
     deadline_s: float = 60.0
     sustain_s: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse times and widths that no campaign could keep to.
+
+        Raises:
+            BadInputError: a value that is negative or not finite, or no budget at all.
+        """
+        for name in ("budget_s", "ratio_half_width", "p50_half_width", "deadline_s", "sustain_s"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0) or (name == "budget_s" and value == 0):
+                raise BadInputError(f"{name} {value}", "not a finite, positive number", "for example a budget of 3600")
+
 
 @dataclass(slots=True)
 class _Live:
@@ -132,6 +144,7 @@ class Campaign:
         self._resumed, self._shape = resumed is not None, shape
         self._first = self._spent_s = 0.0
         self._incarnation = 0
+        self._timed_now = False
         self._synced = self._stated = 0.0
         self._told = -TELL_S
         if resumed is not None:
@@ -150,6 +163,7 @@ class Campaign:
             MobenchError: the journal cannot be written (a full disk); all blocks before are in it.
         """
         self._first = self._clock() - self._spent_s
+        found = self._journal.size()
         if not self._resumed:
             self._journal.append("run", **self._header(machine))
         else:
@@ -161,6 +175,12 @@ class Campaign:
         except KeyboardInterrupt:
             self._end("interrupted")
             raise
+        except BadInputError:
+            if self._resumed and not self._timed_now:
+                self._journal.cut(found)  # a resumption that is refused leaves the journal as it was
+            else:
+                self._end("failed")
+            raise
         self._end(reason)
         return reason
 
@@ -169,20 +189,6 @@ class Campaign:
         self._journal.append("end", reason=reason, t_s=self._elapsed())
 
     def _header(self, machine: Mapping[str, Any]) -> dict[str, Any]:
-        cells = []
-        for cell in self._cells:
-            artifact = cell.artifact
-            described = {
-                "path": str(artifact.path),
-                "sha256": artifact.sha256,
-                "size_bytes": artifact.size_bytes,
-                "format": artifact.format,
-                "name": artifact.name,
-                "precision": artifact.precision,
-                "network": artifact.manifest.get("network"),
-                "weights": artifact.manifest.get("weights"),
-            }
-            cells.append({"id": cell.id, "artifact": described, "target": asdict(cell.target)})
         return {
             "schema": SCHEMA,
             "campaign": self._journal.path.stem,
@@ -193,7 +199,7 @@ class Campaign:
             "settings": asdict(self._settings),
             "baseline": self._baseline,
             "shape": list(self._shape),
-            "cells": cells,
+            "cells": [describe(cell) for cell in self._cells],
         }
 
     def _elapsed(self) -> float:
@@ -229,6 +235,8 @@ class Campaign:
                 for one in live:
                     one.session.close()
             self._incarnation += 1
+            if not self._left():
+                return "failed"
             if not all(self._known.has_run(cell.id) for cell in waiting):
                 continue  # every cell has its turn once, whatever the budget says
             if self._is_precise():
@@ -293,9 +301,9 @@ class Campaign:
             self._drop(live, live[-1], error)
 
     def _has_room(self, live: Sequence[_Live], count: int) -> bool:
-        """Return whether the largest of the sessions so far would fit ``count`` times more; two always may try."""
+        """Return whether the largest of the sessions so far would fit ``count`` times more; two in all may try."""
         available_mb = self._watch.memory_available_mb()
-        if available_mb is None or len(live) < 2:
+        if available_mb is None or not live or len(live) + count <= 2:
             return True
         return available_mb - count * max(one.session.ready.peak_rss_mb for one in live) > SPARE_MB
 
@@ -337,6 +345,7 @@ class Campaign:
                     survivors.discard(one.cell.id)
                     self._drop(live, one, error)
                 else:
+                    self._timed_now = True
                     if not self._settings.sustain_s:  # an hour without a pause would fill the memory
                         figures[one.cell.id][number] = block_ns(block)
             number += 1

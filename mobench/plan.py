@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from mobench.errors import BadInputError
 from mobench.records import RUNTIME_FORMATS, Artifact, Cell, Target
@@ -62,7 +63,7 @@ def choose_baseline(cells: Sequence[Cell], asked: str | None) -> str:
     """
     if asked is None:
         return cells[0].id
-    for level in range(3):
+    for level in range(4):
         matches = [cell.id for cell in cells if asked in _answers(cell)[level]]
         if len(matches) == 1:
             return matches[0]
@@ -72,12 +73,29 @@ def choose_baseline(cells: Sequence[Cell], asked: str | None) -> str:
     raise BadInputError(f"--baseline {asked}", "no such cell", f"one of: {', '.join(near or [c.id for c in cells])}")
 
 
-def _answers(cell: Cell) -> tuple[set[str], set[str], set[str]]:
+def _answers(cell: Cell) -> tuple[set[str], ...]:
     """Return what a cell answers to, the most exact names first."""
     artifact = cell.artifact
     network = artifact.manifest.get("network") or {}
     return (
-        {cell.id, str(artifact.path)},
+        {cell.id},
+        {str(artifact.path)},
         {artifact.path.name, artifact.path.stem},
         {artifact.name, str(network.get("name"))},
     )
+
+
+def describe(cell: Cell) -> dict[str, Any]:
+    """Return a cell as a campaign's header has it."""
+    artifact = cell.artifact
+    described = {
+        "path": str(artifact.path),
+        "sha256": artifact.sha256,
+        "size_bytes": artifact.size_bytes,
+        "format": artifact.format,
+        "name": artifact.name,
+        "precision": artifact.precision,
+        "network": artifact.manifest.get("network"),
+        "weights": artifact.manifest.get("weights"),
+    }
+    return {"id": cell.id, "artifact": described, "target": asdict(cell.target)}

@@ -347,6 +347,7 @@ def _doubts(
     for last in ready[-1:]:
         delegated, total = last.nodes_delegated, last.nodes_total
         # A QUANTIZE or DEQUANTIZE at either end of a quantized graph stays outside by design and costs next to nothing.
-        if delegated is not None and total is not None and total - delegated > 4:
+        wanted = delegated or last.got != last.asked  # asked for none and got none
+        if wanted and delegated is not None and total is not None and total - delegated > 4:
             found.append(Doubt(name="PARTIAL_DELEGATE", why=f"{last.asked} runs {delegated} of {total} nodes"))
     return tuple(found)

@@ -67,6 +67,14 @@ class Journal:
             os.ftruncate(self._file, end)
             raise _unwritable(self.path, error) from error
 
+    def size(self) -> int:
+        """Return the file's length in bytes."""
+        return os.lseek(self._file, 0, os.SEEK_END)
+
+    def cut(self, size: int) -> None:
+        """Cut the file back to a length it had: what was appended since is gone."""
+        os.ftruncate(self._file, size)
+
     def sync(self) -> None:
         """Write through to the disk, so that a power cut loses nothing appended so far.
 

@@ -1,6 +1,7 @@
 """The gate on campaigns of exact numbers: every status, its terms, and JUnit that others can read."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from made_runs import MACHINE, make_run, spread
 
 from mobench.errors import BadInputError
-from mobench.records import Run
+from mobench.records import Failure, Run
 from mobench.verdicts.comparison import compare
 from mobench.verdicts.gate import Case, Gate, Status, confidence, decide, judge, junit, rows
 from mobench.verdicts.matching import Match
@@ -173,3 +174,17 @@ def test_rows_hold_what_a_machine_wants() -> None:
     assert (row["cell"], row["status"], row["fell"], row["confidence"], row["basis"], row["incarnations"]) == (
         "net", "regression", True, 0.98, "paired", 5,
     )  # fmt: skip
+
+
+def test_what_runs_on_neither_side_makes_the_gate_fall() -> None:
+    (case,) = decide(matches({"old-net": None, "net": None})).cases
+    assert case.status == "failed" and "nor did it before" in case.why
+
+
+def test_a_new_model_that_dies_on_the_way_is_failed_not_undecided() -> None:
+    found = matches(pair("net", 1.0, WIDE))
+    death = Failure(cell="net", incarnation=1, kind="session", what="net", why="killed by SIGSEGV", mend="")
+    found = [replace(match, other=replace(match.other, failures=(death,))) for match in found]
+    gate = decide(found)
+    assert [case.status for case in gate.cases] == ["failed"] and gate.fell
+    assert "SIGSEGV" in gate.cases[0].why

@@ -359,3 +359,30 @@ def test_a_baseline_is_found_by_any_of_its_names_or_refused_with_the_choice() ->
 def test_a_file_no_asked_runtime_reads_is_refused_with_the_one_that_does() -> None:
     with pytest.raises(MobenchError, match="--runtime litert"):
         make_cells([artifact("a.tflite")], [Target(runtime="ort")])
+
+
+@pytest.mark.parametrize("values", [{"budget_s": float("inf")}, {"budget_s": 0}, {"ratio_half_width": float("nan")}])
+def test_times_and_widths_no_campaign_could_keep_to_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(MobenchError, match="not a finite, positive number"):
+        Settings(**values)  # type: ignore[arg-type]
+
+
+def test_a_campaign_whose_last_session_dies_in_its_rounds_has_failed(tmp_path: Path) -> None:
+    calls = itertools.count()
+    result, _ = run(tmp_path, {"a.tflite": constant(10_000_000)}, fault={"a.tflite": lambda: next(calls) % 20 == 19})
+    assert result.end == "failed"
+
+
+def test_a_refused_resumption_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
+    first, _ = run(tmp_path, {"a.tflite": constant(10_000_000)})
+    text = first.path.read_text().replace('"versions":{"fake":"1"}', '"versions":{"fake":"0"}')
+    first.path.write_text(text)
+    with pytest.raises(MobenchError, match="start a new campaign"):
+        run(tmp_path, {"a.tflite": constant(10_000_000)}, budget_s=60)
+    assert first.path.read_text() == text
+
+
+def test_two_cells_of_one_file_are_told_apart_by_their_ids() -> None:
+    swept = cells("a.tflite", "a.tflite")
+    assert choose_baseline(swept, "a.tflite") == "a.tflite"
+    assert choose_baseline(swept, "a.tflite #2") == "a.tflite #2"

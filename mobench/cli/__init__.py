@@ -22,7 +22,7 @@ VERBS = {
     "profile": "Time by operator and block, MACs, and how far from the machine's ceilings.",
     "pareto": "Accuracy against latency: the front as a table and a plot.",
     "results": "What was measured, here or by other tools: list, show, export, import.",
-    "quickstart": "The whole road on this machine in three minutes, no network needed.",
+    "quickstart": "The whole road on this machine in three minutes; nothing is downloaded.",
     "doctor": "What can run here, what cannot, and the mend.",
 }
 

@@ -66,7 +66,7 @@ def echo_outcomes(outcomes: Sequence[Outcome]) -> None:
 @click.option("--int8", "flags", flag_value="int8", multiple=True, help="Static INT8, weights a channel, calibrated.")
 @click.option("--precision", "precisions", multiple=True, type=click.Choice(PRECISIONS), help="Repeatable.")
 @click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), help="Repeatable; default both.")
-@click.option("--weights", default="pretrained", show_default=True, metavar="pretrained|random[:SEED]|FILE")
+@click.option("--weights", default="pretrained", show_default=True, metavar="pretrained[:TAG]|random[:SEED]|FILE")
 @click.option("--calibration", type=click.Path(path_type=Path), metavar="DIR",
               help="Photographs, at any depth; default: an embedded set.")  # fmt: skip
 @click.option("--calibration-count", type=click.IntRange(1), default=100, show_default=True, metavar="N")

@@ -48,7 +48,7 @@ def as_json(run: Run, summaries: Sequence[Summary]) -> str:
     """Return the summaries as a JSON list, one object a cell; what is the whole campaign's stands in each."""
     shared: dict[str, Any] = {"campaign": run.header["campaign"], "journal": str(run.path), "end": run.end}
     shared["machine_speed"] = drift.as_fields(drift.find(run))
-    if sustained.is_sustained(run) and run.blocks:
+    if sustained.is_sustained(run) and _was_timed(run):
         shared["sustained"] = sustained.as_fields(sustained.series(run))
     cells = []
     for summary in summaries:
@@ -92,9 +92,13 @@ def echo_summaries(run: Run, summaries: Sequence[Summary]) -> None:
         notes.append("mJ an inference are the whole processor package's, its idle share included")
     notes.append(f"journal: {run.path}")
     echo_table(columns(rows), rows, notes)
-    if sustained.is_sustained(run) and run.blocks:
+    if sustained.is_sustained(run) and _was_timed(run):
         shown = report_sustained.show(sustained.series(run), width=width(), colour=colour())
         click.echo("\n" + shown.rstrip("\n"))
+
+
+def _was_timed(run: Run) -> bool:
+    return any(block.phase == "steady" for block in run.blocks)
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
@@ -109,11 +113,12 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
 def state_notes(run: Run) -> list[str]:
     """Return a line for each thing about the machine's state that a reader of latencies has to know."""
     notes = []
-    capped = sorted(
+    capped = sorted({
         f"cores {','.join(map(str, cluster.cores))} to {cluster.cap_khz / cluster.max_khz:.0%}"
-        for cluster in {cluster for state in run.states for cluster in state.clusters}
+        for state in run.states
+        for cluster in state.clusters
         if cluster.cap_khz and cluster.max_khz and cluster.cap_khz < cluster.max_khz
-    )
+    })  # fmt: skip
     if capped:
         notes.append(f"clocks were capped below the hardware's maximum: {'; '.join(capped)}")
     others = max((state.others_share or 0.0 for state in run.states), default=0.0)
@@ -259,7 +264,9 @@ def _only_resume(context: click.Context) -> None:
     allowed = {"resumed", "budget_s", "results", "json_out"}
     for name in context.params:
         if name not in allowed and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            raise BadInputError("--resume", "it goes on as it began and takes only --budget and --json", "leave others")
+            raise BadInputError(
+                "--resume", "it goes on as it began and takes only --budget, --results and --json", "leave others"
+            )
 
 
 def _measure(
@@ -281,7 +288,7 @@ def _measure(
             click.echo(f"error: {': '.join(filter(None, (failure.what, failure.why)))}; {failure.mend}", err=True)
     else:
         echo_summaries(run, summaries)
-    if plot is not None and run.blocks:
+    if plot is not None and _was_timed(run):
         report_sustained.sustained_plot(sustained.series(run), plot)
         click.echo(f"plot: {plot}", err=True)
     if interrupted:

@@ -12,7 +12,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mobench.errors import BadInputError
@@ -149,7 +149,10 @@ def decide(
         if comparison.basis == "unpaired" and not unpaired:
             why = "no other cell is in both campaigns, and p50 against p50 has no known rate of false alarms"
             raise BadInputError(f"{match.b} against {match.a}", why, "time old and new in one campaign, or --unpaired")
-        cases.append(judge(match.b, comparison, tolerance))
+        case = judge(match.b, comparison, tolerance)
+        if case.status == "undecided" and any(failure.cell == match.b for failure in match.other.failures):
+            case = replace(case, status="failed", why=f"it dies: {_failure(match.other, match.b)}")
+        cases.append(case)
     cases += [Case(name=name, status="unchanged", why="the same file on both sides") for name in unchanged]
     cases += [Case(name=name, status="new", why="it has no counterpart that was timed") for name in new]
     cases += [Case(name=name, status="gone", why="it has no counterpart among the new") for name in gone]
@@ -160,7 +163,11 @@ def _untimed(match: Match) -> Case:
     """A cell that one side has no figure of: it failed, or the campaign ended before its turn."""
     if was_timed(match.one, match.a):
         return Case(name=match.b, status="failed", why=f"it ran before; now {_failure(match.other, match.b)}")
-    return Case(name=match.b, status="new", why=f"nothing to compare with: before, {_failure(match.one, match.a)}")
+    before = _failure(match.one, match.a)
+    if not was_timed(match.other, match.b):
+        why = f"it does not run: {_failure(match.other, match.b)}; nor did it before: {before}"
+        return Case(name=match.b, status="failed", why=why)
+    return Case(name=match.b, status="new", why=f"nothing to compare with: before, {before}")
 
 
 def _failure(run: Run, cell: str) -> str:
@@ -205,7 +212,7 @@ def junit(gate: Gate) -> str:
     for name, value in (("tolerance", gate.tolerance), ("false_alarms", gate.false_alarms), ("strict", gate.strict)):
         ET.SubElement(properties, "property", name=name, value=str(value))
     for case in gate.cases:
-        element = ET.SubElement(suite, "testcase", classname="mobench.verdicts.gate", name=_xml(case.name))
+        element = ET.SubElement(suite, "testcase", classname="mobench.gate", name=_xml(case.name))
         message = _xml(f"{case.status}: {case.why}" if case.why else case.status)
         if gate.falls(case):
             tag = "error" if case.status == "failed" else "failure"

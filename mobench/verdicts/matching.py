@@ -47,7 +47,7 @@ def find_cell(run: Run, asked: str) -> str:
         BadInputError: no cell, or more than one, answers to the name.
     """
     cells: Sequence[HeaderCell] = run.header.get("cells", ())
-    for level in range(3):
+    for level in range(4):
         matches = [cell["id"] for cell in cells if asked in _answers(cell)[level]]
         if len(matches) == 1:
             return str(matches[0])
@@ -58,11 +58,11 @@ def find_cell(run: Run, asked: str) -> str:
     raise BadInputError(asked, f"no such cell in {run.path}", f"one of: {', '.join(near or ids)}")
 
 
-def _answers(cell: HeaderCell) -> tuple[set[str], set[str], set[str]]:
+def _answers(cell: HeaderCell) -> tuple[set[str], ...]:
     """Return what a recorded cell answers to, the most exact names first."""
     artifact: Mapping[str, Any] = cell["artifact"]
     path, network = Path(artifact["path"]), artifact["network"] or {}
-    return {cell["id"], str(path)}, {path.name, path.stem}, {artifact["name"], str(network.get("name"))}
+    return {cell["id"]}, {str(path)}, {path.name, path.stem}, {artifact["name"], str(network.get("name"))}
 
 
 def pair_up(
