@@ -24,6 +24,7 @@ Interval = tuple[float, float]
 Indices = NDArray[np.int_]  # of windows
 
 MIN_CHANGE = 0.02  # smaller is of no interest: p50 is asked to 2 %
+RATIO_MOVED = 0.005  # a ratio that moves less has not moved: ratios are asked to 1 %
 CELL_MOVED = 0.05  # a cell that moves this much against the others is named
 _SHOWN = 3  # changes told in words
 
@@ -52,8 +53,8 @@ class RatioShift:
 
     @property
     def is_shown_to_move(self) -> bool:
-        """Whether the ratio changed beyond noise."""
-        return self.bound is not None and not self.bound[0] <= 1 <= self.bound[1]
+        """Whether the ratio changed beyond noise, and by more than a ratio is asked to be known to at its best."""
+        return self.bound is not None and (self.bound[0] > 1 + RATIO_MOVED or self.bound[1] < 1 - RATIO_MOVED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
