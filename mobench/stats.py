@@ -63,7 +63,8 @@ class Summary:
     (p50) are three figures; the first two are medians over incarnations.
     ``ratio_cpu`` is the second estimator, from the thread's CPU time, for one-thread cells only. ``batch`` is what the
     model took. ``arena_mb``: the model's own anonymous memory. ``energy_mj`` is what the processor package took an
-    inference, its idle share and this process's included; None where the machine does not tell.
+    inference, its idle share and this process's included; its interval is over starts, so the steps of the counter are
+    in it. None where the machine does not tell.
     """
 
     cell: str

@@ -148,8 +148,8 @@ class Watch:
         """Return the energy the processor packages have taken, in uJ from any zero; None where they do not tell.
 
         It only grows: wrap-around is undone, so that two readings may be subtracted. For that it, or a state, must be
-        asked for once a minute. It is the whole machine's energy, whatever ran; ``energy_error_uj`` is the error of a
-        difference. Two packages cost 10 us.
+        asked for once a minute. It is the whole machine's energy, whatever ran. A difference is off by what is
+        taken in one step of the counter, ``ENERGY_UPDATE_S``. Two packages cost 10 us.
         """
         if not self._ranges:
             return None
@@ -250,11 +250,6 @@ def _available_mb(found: Mapping[str, str]) -> int | None:
 def energy_between(before_uj: int, after_uj: int, range_uj: int) -> int:
     """Return what a package's raw counter rose by; it begins anew at ``range_uj`` (``max_energy_range_uj``)."""
     return after_uj - before_uj + (range_uj if after_uj < before_uj else 0)
-
-
-def energy_error_uj(taken_uj: float, span_s: float) -> float:
-    """Return the error of an energy taken over a span: what the package takes in one step of its counter."""
-    return taken_uj / span_s * ENERGY_UPDATE_S
 
 
 def machine(source: Source | None = None) -> dict[str, Any]:

@@ -290,10 +290,6 @@ def test_a_difference_of_counters_is_what_was_taken(start: int, taken: int) -> N
     assert device_state.energy_between(start, (start + taken) % 1000, 1000) == taken
 
 
-def test_energys_error_is_one_step_of_the_counter() -> None:
-    assert device_state.energy_error_uj(200_000, 0.010) == pytest.approx(20_000)  # 20 W for 1 ms
-
-
 def test_a_phone_is_described(tmp_path: Path) -> None:
     core = "processor\t: {}\nBogoMIPS\t: 49.15\nFeatures\t: fp asimd asimdhp asimddp i8mm bf16 sve2\n"
     core += "CPU implementer\t: 0x41\nCPU part\t: {}\n\n"
