@@ -28,9 +28,9 @@ from mobench import artifacts
 from mobench.errors import ExportError, MobenchError
 from mobench.records import Format
 
-# Runs a model file on inputs [N, ...] in the file's own layout; returns logits [N, classes]. It must survive a runtime
-# that aborts, so it does its work in another process.
-Predict = Callable[[Path, npt.NDArray[np.float32]], npt.NDArray[Any]]
+# Runs a model file on inputs [N, ...] in the file's own layout; returns logits [N, classes], and what the manifest says
+# of the runtime. It must survive a runtime that aborts, so it does its work in another process.
+Predict = Callable[[Path, npt.NDArray[np.float32]], tuple[npt.NDArray[Any], Mapping[str, Any]]]
 
 # EfficientNet-B7 takes two minutes; what takes ten times as long hangs.
 REQUEST_DEADLINE_S = 1800.0
@@ -290,14 +290,14 @@ def _finish(request: Request, precision: str, path: Path, reference: Reference, 
     try:
         inputs = reference.images if request.format == "tflite" else reference.images.transpose(0, 3, 1, 2)
         try:
-            logits = predict(path, np.ascontiguousarray(inputs))
+            logits, runtime = predict(path, np.ascontiguousarray(inputs))
         except MobenchError as error:
             raise ExportError(f"{final.name} does not run", str(error), "no file was kept") from error
         allowed = tolerance(precision, trained=request.weights.origin.get("kind") != "random")
         comparison = compare(reference.logits, logits)
         check(comparison, allowed, final.name)
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        manifest = request.manifest(precision, path, manifest_entry(comparison, allowed), created)
+        manifest = request.manifest(precision, path, manifest_entry(comparison, allowed), runtime, created)
         # In this order a reader finds the old pair, a file without a manifest, or the new pair; never a false pair.
         artifacts.manifest_path(final).unlink(missing_ok=True)
         path.replace(final)

@@ -142,8 +142,10 @@ class Request:
             return None  # damaged, or not ours: it is exported again
         return manifest if manifest.get("key") == self.key(precision) else None
 
-    def manifest(self, precision: str, path: Path, verification: Mapping[str, Any], created: str) -> dict[str, Any]:
-        """Return the manifest of the verified file that now lies at ``path``."""
+    def manifest(
+        self, precision: str, path: Path, verification: Mapping[str, Any], runtime: Mapping[str, Any], created: str
+    ) -> dict[str, Any]:
+        """Return the manifest of the file that now lies at ``path`` and was verified in ``runtime``."""
         size = self.weights.preprocess.size
         channels_last = self.format == "tflite"
         manifest = {
@@ -164,6 +166,7 @@ class Request:
             },
             "versions": self.versions(precision),
             "verification": {**verification, "images": self.calibration.describe()["name"]},
+            "runtime": dict(runtime),
             "key": self.key(precision),
             "created": created,
         }

@@ -128,12 +128,24 @@ def _replacements(request: Request) -> Iterator[str]:
             yield f"{name} was made from {before.get('source')} and will be replaced; -o DIR keeps both"
 
 
-def predict(path: Path, inputs: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-    """Run a model file on inputs [N, ...] in a session of its own: a runtime that aborts ends the session only."""
+def predict(path: Path, inputs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+    """Run a model file on inputs [N, ...] in a session of its own: a runtime that aborts ends the session only.
+
+    Returns:
+        Its outputs, and what the session says of delegation, as the manifest's ``runtime`` has it.
+    """
     artifact = artifacts.read(path)
     runtime = next(name for name, file_format in RUNTIME_FORMATS.items() if file_format == artifact.format)
     with desktop.open_session(artifact, Target(runtime=runtime)) as session:
-        return session.predict(inputs, deadline_s=_PREDICT_DEADLINE_S)
+        outputs = session.predict(inputs, deadline_s=_PREDICT_DEADLINE_S)
+    ready = session.ready
+    return outputs, {
+        "name": runtime,
+        "got": ready.got,
+        "nodes_delegated": ready.nodes_delegated,
+        "nodes_total": ready.nodes_total,
+        "not_delegated": dict(ready.not_delegated),
+    }
 
 
 def _check_installed(formats: Sequence[Format]) -> None:
@@ -148,6 +160,7 @@ def _check_installed(formats: Sequence[Format]) -> None:
 def record(outcome: Outcome) -> dict[str, Any]:
     """Return an outcome as `--json` prints it; figures of the verification are None where it failed before."""
     verification = outcome.manifest.get("verification", {})
+    runtime = outcome.manifest.get("runtime", {})
     return {
         "file": str(outcome.path),
         "network": outcome.label,
@@ -160,6 +173,9 @@ def record(outcome: Outcome) -> dict[str, Any]:
         "mean_abs_error": verification.get("mean_abs_error"),
         "snr_db": verification.get("snr_db"),
         "top1_agreement": verification.get("top1_agreement"),
+        "nodes_delegated": runtime.get("nodes_delegated"),
+        "nodes_total": runtime.get("nodes_total"),
+        "not_delegated": runtime.get("not_delegated", {}),
         "seconds": outcome.seconds,
         "error": str(outcome.error) if outcome.error else None,
     }

@@ -77,7 +77,8 @@ class Cell:
 class Ready:
     """What a session says once its model is loaded and has run once.
 
-    ``nodes_delegated`` of ``nodes_total`` operators run in the delegate or execution provider ``got``.
+    ``nodes_delegated`` of ``nodes_total`` operators run in the delegate or execution provider ``got``; the others are
+    counted by name in ``not_delegated``.
     ``rss_before_mb`` is the process's peak before the model was loaded: the runtime's own share of ``peak_rss_mb``.
     ``arena_mb`` is the model's own part of it: the anonymous memory that loading and the first inference added
     (activations, packed weights; not the file's mapped pages). None where the system does not tell.
@@ -97,6 +98,7 @@ class Ready:
     outputs: tuple[Mapping[str, Any], ...]
     versions: Mapping[str, str]
     arena_mb: float | None = None
+    not_delegated: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,8 @@ class LitertModel:
         self._interpreter.allocate_tensors()
         self._input_details = self._interpreter.get_input_details()
         self.inputs = [_describe(detail) for detail in self._input_details]
-        self.nodes_delegated, self.nodes_total = count_delegated(self._interpreter._get_ops_details())
+        operators = self._interpreter._get_ops_details()
+        self.nodes_delegated, self.nodes_total, self.not_delegated = count_delegated(operators)
         self.got = "XNNPACK" if self.nodes_delegated else _KERNELS
         # Nothing of ours stands between the worker's clock and the interpreter.
         self.invoke: Callable[[], None] = self._interpreter.invoke
@@ -94,8 +96,8 @@ class LitertModel:
         return first
 
 
-def count_delegated(operators: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-    """Return how many of a graph's nodes a delegate runs, and how many there are.
+def count_delegated(operators: Sequence[Mapping[str, Any]]) -> tuple[int, int, dict[str, int]]:
+    """Return how many of a graph's nodes a delegate runs, how many there are, and what the others are, counted by name.
 
     The interpreter lists the original nodes and, behind them, a DELEGATE node for each partition that names only the
     tensors at its border. What lies between a DELEGATE's outputs and its inputs is what it replaced.
@@ -103,7 +105,7 @@ def count_delegated(operators: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
     >>> conv = {"op_name": "CONV_2D", "inputs": [0, 9], "outputs": [1]}
     >>> custom = {"op_name": "CUSTOM", "inputs": [1], "outputs": [2]}
     >>> count_delegated([conv, custom, {"op_name": "DELEGATE", "inputs": [0, 9], "outputs": [1]}])
-    (1, 2)
+    (1, 2, {'CUSTOM': 1})
     """
     nodes = [op for op in operators if op["op_name"] != "DELEGATE"]
     producer = {int(tensor): index for index, op in enumerate(nodes) for tensor in op["outputs"]}
@@ -119,7 +121,8 @@ def count_delegated(operators: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
                 continue
             replaced.add(index)
             pending += [int(tensor) for tensor in nodes[index]["inputs"] if int(tensor) not in border]
-    return len(replaced), len(nodes)
+    left = Counter(str(node["op_name"]) for index, node in enumerate(nodes) if index not in replaced)
+    return len(replaced), len(nodes), dict(left)
 
 
 def _describe(detail: Mapping[str, Any]) -> dict[str, Any]:

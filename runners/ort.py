@@ -35,6 +35,7 @@ class OrtModel:
     """A model in an InferenceSession, inputs and outputs bound once, so that a run copies and allocates nothing."""
 
     nodes_delegated = nodes_total = None  # the one provider runs every node, or the session does not load
+    not_delegated: Mapping[str, int] = {}
 
     def __init__(
         self,

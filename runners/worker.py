@@ -35,6 +35,7 @@ class Model(Protocol):
     got: str
     nodes_delegated: int | None
     nodes_total: int | None
+    not_delegated: Mapping[str, int]
     inputs: Sequence[Mapping[str, Any]]
 
     @property
@@ -116,6 +117,7 @@ def _load(runtime: Any, config: Mapping[str, Any]) -> tuple[Model, dict[str, Any
         "got": model.got,
         "nodes_delegated": model.nodes_delegated,
         "nodes_total": model.nodes_total,
+        "not_delegated": dict(model.not_delegated),
         "threads": config["threads"],
         "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
         "inputs": list(model.inputs),

@@ -95,6 +95,13 @@ def test_each_file_has_a_true_manifest(exported: Path, file_format: str, precisi
     assert artifact.preprocess is not None
     assert artifact.preprocess.size == 64
     assert manifest["versions"]["torch"]
+    runtime = manifest["runtime"]
+    if file_format == "tflite":
+        assert (runtime["name"], runtime["got"], runtime["not_delegated"]) == ("litert", "XNNPACK", {})
+        assert runtime["nodes_delegated"] == runtime["nodes_total"] > 27
+    else:  # ONNX Runtime does not tell: its one provider runs every node
+        assert (runtime["name"], runtime["got"]) == ("ort", "CPUExecutionProvider")
+        assert runtime["nodes_total"] is None
     assert len(manifest["key"]) == 64
 
 
@@ -103,7 +110,7 @@ def test_the_manifest_tells_the_error_that_one_finds(exported: Path, file_format
     path = exported / f"{LABEL}-fp32.{file_format}"
     images, logits = reference(exported)
     inputs = images if file_format == "tflite" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    found = compare(logits, exporting.predict(path, inputs))
+    found = compare(logits, exporting.predict(path, inputs)[0])
     said = artifacts.read(path).manifest["verification"]
     assert said["n"] == found.n == 16
     assert said["max_abs_error"] < 1e-3
@@ -123,7 +130,7 @@ def test_each_onnx_file_stands_alone(exported: Path, tmp_path: Path) -> None:
     images, logits = reference(exported)
     moved = tmp_path / "moved.onnx"
     moved.write_bytes((exported / f"{LABEL}-fp32.onnx").read_bytes())
-    outputs = exporting.predict(moved, np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    outputs, _ = exporting.predict(moved, np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
     assert compare(logits, outputs).max_rel_error < 1e-4
 
 
@@ -192,9 +199,9 @@ def test_a_failed_export_is_told_the_others_are_kept_and_the_exit_code_is_1(
 ) -> None:
     honest = exporting.predict
 
-    def predict(path: Path, inputs: np.ndarray) -> np.ndarray:
-        logits = honest(path, inputs)
-        return logits * 2 if "fp32" in path.name else logits  # as if a scale had been lost on the way
+    def predict(path: Path, inputs: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        logits, runtime = honest(path, inputs)
+        return logits * 2 if "fp32" in path.name else logits, runtime  # as if a scale had been lost on the way
 
     monkeypatch.setattr(exporting, "predict", predict)
     result = invoke(NETWORK, *OPTIONS, "--format", "onnx", "--fp32", "--fp16", "-o", str(tmp_path / "out"))

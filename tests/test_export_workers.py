@@ -77,7 +77,7 @@ def test_full_disk_at_the_manifest_leaves_no_file_without_one(
     begun = tmp_path / ".tiny-fp32.1.onnx"
     begun.write_bytes(b"model")
     with pytest.raises(ExportError, match=r"cannot write .*No space left on device"):
-        _finish(request(tmp_path), "fp32", begun, reference, lambda path, inputs: reference.logits)
+        _finish(request(tmp_path), "fp32", begun, reference, lambda path, inputs: (reference.logits, {}))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -90,8 +90,8 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 
-def predict_onnx(path: Path, inputs: np.ndarray) -> np.ndarray:
-    return run_onnx(path, inputs)
+def predict_onnx(path: Path, inputs: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    return run_onnx(path, inputs), {"name": "ort"}
 
 
 def by_label(outcomes: Iterator[Outcome]) -> dict[str, Outcome]:
@@ -102,12 +102,12 @@ def by_label(outcomes: Iterator[Outcome]) -> dict[str, Outcome]:
 def test_failures_are_outcomes_and_do_not_stop_the_others(tmp_path: Path) -> None:
     """One worker meets an exception, an abort, a file that came out wrong and one that does not run, and goes on."""
 
-    def predict(path: Path, inputs: np.ndarray) -> np.ndarray:
+    def predict(path: Path, inputs: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         if "wrong" in path.name:  # as if a weight had been damaged on the way
-            return np.zeros((len(inputs), CLASSES), np.float32)
+            return np.zeros((len(inputs), CLASSES), np.float32), {}
         if "dies" in path.name:
             raise SessionError(path.name, "its process ended (killed by SIGABRT)", "try the other runtime")
-        return run_onnx(path, inputs)
+        return predict_onnx(path, inputs)
 
     requests = [
         request(tmp_path, "raise", "raises"),

@@ -90,6 +90,7 @@ def test_nodes_left_outside_the_delegate_are_counted(shared: Path) -> None:
     path = shared / "data" / "models" / "tf2_mobilenet_v2_1.0_224_ptq.tflite"
     with desktop.open_session(artifacts.read(path), LITERT) as session:
         assert (session.ready.nodes_delegated, session.ready.nodes_total) == (65, 68)
+        assert sum(session.ready.not_delegated.values()) == 3
 
 
 def test_a_child_ends_when_its_parent_is_killed(onnx_model: Path) -> None:

@@ -23,6 +23,7 @@ COLUMNS = (
     Column(key="max_abs_error", title="max error", align="right"),
     Column(key="snr_db", title="SNR dB", digits=1, align="right"),
     Column(key="top1_agreement", title="top-1 as torch %", digits=0, align="right"),
+    Column(key="delegated", title="delegated", align="right"),
     Column(key="seconds", title="s", digits=1, align="right"),
     Column(key="status", title="status"),
 )
@@ -50,11 +51,15 @@ def progress_line(outcome: Outcome) -> str:
 
 def echo_outcomes(outcomes: Sequence[Outcome]) -> None:
     """Print the outcomes as a table, with what failed under it."""
-    rows = []
+    rows, left = [], []
     for outcome in outcomes:
         row = record(outcome)
-        rows.append({**row, "size_mb": row["size_bytes"] / 1e6 if row["size_bytes"] else None})
-    notes = ["max error, SNR, top-1: the file's logits against torch's FP32 on calibration images"]
+        delegated = f"{row['nodes_delegated']}/{row['nodes_total']}" if row["nodes_total"] else None
+        rows.append({**row, "delegated": delegated, "size_mb": row["size_bytes"] / 1e6 if row["size_bytes"] else None})
+        if row["not_delegated"]:
+            names = ", ".join(f"{count} {name}" for name, count in row["not_delegated"].items())
+            left.append(f"{outcome.path.name}: {names} left to the slower built-in kernels")
+    notes = ["max error, SNR, top-1: the file's logits against torch's FP32 on calibration images", *left]
     notes += [f"FAILED {outcome.path.name}: {outcome.error}" for outcome in outcomes if outcome.error]
     echo_table(COLUMNS, rows, notes)
 
