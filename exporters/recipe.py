@@ -79,7 +79,8 @@ class Images(Protocol):
 class Request:
     """One network in one format, in one or more precisions that share a float conversion.
 
-    ``network`` is the manifest's description: name, label, family, width, input_size, padding, bn_eps, params, macs.
+    ``network`` is the manifest's description: name, label, family, width, depth, input_size, padding, bn_eps,
+    params, macs.
     Everything in it must be picklable: it travels to a worker process.
     """
 
@@ -110,7 +111,7 @@ class Request:
 
     def key(self, precision: str) -> str:
         """Return the hash of everything that determines the file."""
-        network = {key: self.network[key] for key in ("name", "width", "input_size", "padding", "bn_eps")}
+        network = {key: self.network[key] for key in ("name", "width", "depth", "input_size", "padding", "bn_eps")}
         parts = {
             "revision": REVISION,
             "format": self.format,

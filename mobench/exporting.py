@@ -39,6 +39,7 @@ def export_networks(
     calibration_count: int = 100,
     seed: int = 0,
     width: float | None = None,
+    depth: float | None = None,
     input_size: int | None = None,
     padding: Padding | None = None,
     out: Path = Path("artifacts"),
@@ -58,7 +59,8 @@ def export_networks(
         calibration_dir: photographs for INT8 and for the verification; None is the embedded set.
         calibration_count: how many of them.
         seed: chooses among them.
-        width: width multiplier; None is the network's own, as for the next two.
+        width: width multiplier; None is the network's own, as for the next three.
+        depth: depth multiplier, of the repeats of blocks.
         input_size: side of the input in pixels.
         padding: `symmetric` or `same`.
         out: folder of the files.
@@ -70,20 +72,23 @@ def export_networks(
         BadInputError: an unknown network, weights that are not there or do not fit, no calibration images.
         MissingExtraError: torch or a converter is not installed.
     """
-    chosen = [zoo.get(name, width=width, input_size=input_size, padding=padding) for name in dict.fromkeys(names)]
+    chosen = [
+        zoo.get(name, width=width, depth=depth, input_size=input_size, padding=padding) for name in dict.fromkeys(names)
+    ]
     _check_installed(formats)
     requests: list[Request] = []
-    depth: dict[str, int] = {}
+    layers: dict[str, int] = {}
     everything = [zoo_weights.resolve(spec, weights, say=talk) for spec in chosen]
     calibration = data.calibration(calibration_dir, n=calibration_count, seed=seed)
     for resolved in everything:
         counts = count(resolved.spec)
-        depth[resolved.spec.label] = len(resolved.spec.layers)
+        layers[resolved.spec.label] = len(resolved.spec.layers)
         network = {
             "name": resolved.spec.name,
             "label": resolved.spec.label,
             "family": resolved.spec.family,
             "width": resolved.spec.width,
+            "depth": resolved.spec.depth,
             "input_size": resolved.spec.input_size,
             "padding": resolved.spec.padding,
             "bn_eps": resolved.spec.bn_eps,
@@ -107,7 +112,7 @@ def export_networks(
             for line in _replacements(request):
                 talk(line)
     # TFLite takes longest, and of it the deepest network: what is started last should be short.
-    requests.sort(key=lambda request: (request.format != "tflite", -depth[request.network["label"]]))
+    requests.sort(key=lambda request: (request.format != "tflite", -layers[request.network["label"]]))
     outcomes: dict[Path, Outcome] = {}
     for outcome in export_all(requests, predict=predict, jobs=jobs, talk=talk):
         outcomes[outcome.path] = outcome

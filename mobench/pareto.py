@@ -302,7 +302,12 @@ def _published(summary: Summary) -> tuple[float, str] | None:
         top1 = weights.get("published_top1")
         return None if top1 is None else (float(top1), str(weights.get("source")))
     try:
-        spec = zoo.get(str(network["name"]), width=network.get("width"), input_size=network.get("input_size"))
+        spec = zoo.get(
+            str(network["name"]),
+            width=network.get("width"),
+            depth=network.get("depth"),
+            input_size=network.get("input_size"),
+        )
     except (BadInputError, KeyError):  # exported by a mobench that knows other networks
         return None
     if spec.published_top1 is None:

@@ -21,7 +21,7 @@ from mobench.zoo.keys import LAYOUTS, recognise, tensors
 
 torch = pytest.importorskip("torch", reason="needs mobench[export]")
 
-EVERY_LAYOUT = [(name, layout) for name in zoo.names() for layout in LAYOUTS[name]]
+EVERY_LAYOUT = [(name, layout) for name in zoo.names() for layout in LAYOUTS.get(name, ())]
 SMALL = zoo.get("mobilenet_v1", width=0.25, input_size=64)
 
 

@@ -14,27 +14,56 @@ from mobench.zoo.count import count
 from mobench.zoo.spec import round8
 from mobench.zoo.tables import NETWORKS
 
-# ../shared/papers/architectures.md, section 10: name, width, input size, params, MACs, both as printed there.
+# ../shared/papers/architectures.md, sections 3, 4, 6, 7 and 10: label, params, MACs, both as printed there.
 VERIFICATION = (
-    ("mobilenet_v1", 1.0, 224, "4,231,976", "568.74 M"),
-    ("mobilenet_v1", 0.75, 224, "2.586 M", "325.4 M"),
-    ("mobilenet_v1", 0.5, 224, "1.332 M", "149.5 M"),
-    ("mobilenet_v1", 0.25, 224, "0.470 M", "41.0 M"),
-    ("mobilenet_v1", 1.0, 192, "4.232 M", "418.1 M"),
-    ("mobilenet_v1", 1.0, 160, "4.232 M", "290.7 M"),
-    ("mobilenet_v1", 1.0, 128, "4.232 M", "186.4 M"),
-    ("mobilenet_v1", 0.5, 160, "1.332 M", "76.5 M"),
-    ("mobilenet_v2", 1.0, 224, "3,504,872", "300.77 M"),
-    ("mobilenet_v2", 1.4, 224, "6.109 M", "582.2 M"),
-    ("mobilenet_v2", 0.75, 224, "2.636 M", "209.1 M"),
-    ("mobilenet_v2", 0.5, 224, "1.969 M", "97.1 M"),
-    ("mobilenet_v2", 0.35, 224, "1.677 M", "59.3 M"),
-    ("mobilenet_v3_large", 1.0, 224, "5,483,032", "216.59 M"),
-    ("mobilenet_v3_large", 0.75, 224, "3.994 M", "154.56 M"),
-    ("mobilenet_v3_small", 1.0, 224, "2,542,856", "56.51 M"),
-    ("mobilenet_v3_small", 0.75, 224, "2.042 M", "43.4 M"),
+    ("mobilenet_v1", "4,231,976", "568.74 M"),
+    ("mobilenet_v1_0.75_224", "2.586 M", "325.4 M"),
+    ("mobilenet_v1_0.5_224", "1.332 M", "149.5 M"),
+    ("mobilenet_v1_0.25_224", "0.470 M", "41.0 M"),
+    ("mobilenet_v1_1.0_192", "4.232 M", "418.1 M"),
+    ("mobilenet_v1_1.0_160", "4.232 M", "290.7 M"),
+    ("mobilenet_v1_1.0_128", "4.232 M", "186.4 M"),
+    ("mobilenet_v1_0.5_160", "1.332 M", "76.5 M"),
+    ("mobilenet_v1_full_conv", "29.294 M", "4867.3 M"),
+    ("mobilenet_v1_shallow", "2.888 M", "307.3 M"),
+    ("mobilenet_v1_se", "4.718 M", "569.2 M"),
+    ("mobilenet_v2", "3,504,872", "300.77 M"),
+    ("mobilenet_v2_1.4_224", "6.109 M", "582.2 M"),
+    ("mobilenet_v2_0.75_224", "2.636 M", "209.1 M"),
+    ("mobilenet_v2_0.5_224", "1.969 M", "97.1 M"),
+    ("mobilenet_v2_0.35_224", "1.677 M", "59.3 M"),
+    ("mobilenet_v3_large", "5,483,032", "216.59 M"),
+    ("mobilenet_v3_large_0.75_224", "3.994 M", "154.56 M"),
+    ("mobilenet_v3_large_minimalistic", "3,924,288", "209.14 M"),
+    ("mobilenet_v3_small", "2,542,856", "56.51 M"),
+    ("mobilenet_v3_small_0.75_224", "2.042 M", "43.4 M"),
+    ("mobilenet_v3_small_minimalistic", "2,044,736", "52.29 M"),
+    ("efficientnet_b0", "5,288,548", "385.81 M"),
+    ("efficientnet_b1", "7,794,184", "686.8 M"),
+    ("efficientnet_b2", "9,109,994", "993.6 M"),
+    ("efficientnet_b3", "12,233,232", "1827 M"),
+    ("efficientnet_b4", "19,341,616", "4394 M"),
+    ("efficientnet_b5", "30,389,784", "10266 M"),
+    ("efficientnet_b6", "43,040,704", "19068 M"),
+    ("efficientnet_b7", "66,347,960", "37746 M"),
+    ("efficientnet_b0_1.2_291_d1.4", "12.23 M", "1800 M"),
+    ("efficientnet_b0_1.0_224_d4.0", "20.09 M", "1575 M"),
+    ("efficientnet_b0_2.0_224", "18.12 M", "1450 M"),
+    ("efficientnet_b0_1.0_448", "5.29 M", "1538 M"),
+    ("mnasnet_a1", "3,887,038", "311.58 M"),
+    ("mnasnet_b1", "4,383,312", "314.42 M"),
+    ("mnasnet_small", "2,030,264", "68.34 M"),
+    ("moga_a", "5,159,802", "304.04 M"),
+    ("moga_a_figure", "5,141,250", "304.02 M"),
+    ("moga_b", "5,506,236", "248.63 M"),
+    ("moga_c", "5,488,200", "221.09 M"),
+    ("resnet50", "25,557,032", "4089.2 M"),
+    ("resnet50_stride1x1", "25,557,032", "3858.0 M"),
+    ("resnet101_stride1x1", "44.55 M", "7570 M"),
+    ("resnet152", "60.19 M", "11514 M"),
+    ("se_resnet50_stride1x1", "28,088,024", "3860.5 M"),
+    ("se_resnet50_no_bias", "28,071,976", "4091.7 M"),
 )
-VARIANTS = [(name, width, size) for name, width, size, *_ in VERIFICATION]
 
 
 def as_printed(value: int, printed: str) -> str:
@@ -44,22 +73,25 @@ def as_printed(value: int, printed: str) -> str:
     return f"{value / 1e6:.{len(printed.removesuffix(' M').split('.')[1])}f} M"
 
 
-@pytest.mark.parametrize(("name", "width", "size", "params", "macs"), VERIFICATION)
-def test_params_and_macs_are_the_computed_figures(name, width, size, params, macs):
-    counts = count(zoo.get(name, width=width, input_size=size))
+@pytest.mark.parametrize(("label", "params", "macs"), VERIFICATION)
+def test_params_and_macs_are_the_computed_figures(label, params, macs):
+    counts = count(zoo.get(label))
     assert as_printed(counts.params, params) == params
     assert as_printed(counts.macs, macs) == macs
 
 
-@pytest.mark.parametrize(("name", "width", "size"), VARIANTS)
-@pytest.mark.parametrize("padding", ["symmetric", "same"])
-def test_the_torch_module_has_the_counted_params_and_macs(name, width, size, padding):
-    torch = pytest.importorskip("torch", reason="needs mobench[export]")
-    from mobench.zoo.build import build
+def test_reduction_ratios_give_the_params_of_senet():
+    """Table 10 within 0.4 %: the paper's networks have no SE biases, and neither have these."""
+    printed = {"_r2": 45.7, "_r4": 35.7, "_r8": 30.7, "": 28.1, "_r32": 26.9}
+    for suffix, millions in printed.items():
+        spec = zoo.get(f"se_resnet50{suffix}")
+        biases = sum(part.out for layer in spec.layers for part in layer.parts if part.role == "se")
+        assert (count(spec).params - biases) / 1e6 == pytest.approx(millions, rel=0.004)
 
-    spec = zoo.get(name, width=width, input_size=size, padding=padding)
-    module = build(spec)
-    assert sum(p.numel() for p in module.parameters()) == count(spec).params
+
+def _counted(spec, module, x):
+    """Run the module; return its logits and what its convolutions and linear layers multiplied."""
+    import torch
 
     macs = 0
 
@@ -71,10 +103,38 @@ def test_the_torch_module_has_the_counted_params_and_macs(name, width, size, pad
         if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
             layer.register_forward_hook(hook)
     with torch.no_grad():
-        logits = module(torch.zeros(1, 3, size, size))
+        return module(x), macs
+
+
+# Every network, and every width, depth and size that a table prints.
+@pytest.mark.parametrize("label", sorted({*zoo.names(), *(label for label, *_ in VERIFICATION)}))
+@pytest.mark.parametrize("padding", ["symmetric", "same"])
+def test_the_torch_module_has_the_counted_params_and_macs(label, padding):
+    torch = pytest.importorskip("torch", reason="needs mobench[export]")
+    from mobench.zoo.build import build
+
+    spec = zoo.get(label, padding=padding)
+    with torch.device("meta"):  # shapes only: EfficientNet-B7 takes no longer than the others
+        module = build(spec)
+        logits, macs = _counted(spec, module, torch.zeros(1, 3, spec.input_size, spec.input_size))
+    assert sum(p.numel() for p in module.parameters()) == count(spec).params
     assert logits.shape == (1, 1000)
     assert macs == count(spec).macs
     assert not module.training
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_network_computes(name):
+    torch = pytest.importorskip("torch", reason="needs mobench[export]")
+    from mobench.zoo.build import build
+
+    spec = zoo.get(name, input_size=96)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        logits = build(spec)(torch.randn(2, 3, 96, 96))
+    assert logits.shape == (2, 1000)
+    assert torch.isfinite(logits).all() and logits.std() > 0
+    assert not torch.equal(logits[0], logits[1])
 
 
 def test_se_widths_are_those_of_the_released_networks():
@@ -83,6 +143,7 @@ def test_se_widths_are_those_of_the_released_networks():
     assert widths["mobilenet_v3_large"] == [24, 32, 32, 120, 168, 168, 240, 240]
     assert widths["mobilenet_v3_small"] == [8, 24, 64, 64, 32, 40, 72, 144, 144]
     assert not widths["mobilenet_v1"] and not widths["mobilenet_v2"]
+    assert widths["efficientnet_b0"][:3] == [8, 4, 6]  # a quarter of the block's input
 
 
 def test_v1_truncates_widths_and_the_others_round_to_eight():
@@ -111,18 +172,30 @@ def test_round8_is_a_near_multiple_of_eight_and_never_under_nine_tenths(value):
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_published_top1_is_given_for_exactly_this_variant(name):
-    for (width, size), published in NETWORKS[name].published.items():
-        spec = zoo.get(name, width=width, input_size=size)
+    for (width, size, *depth), published in NETWORKS[name].published.items():
+        spec = zoo.get(name, width=width, input_size=size, depth=depth[0] if depth else None)
         assert (spec.published_top1, spec.published_source) == (published.top1, published.source)
         assert "arXiv" in published.source or "tensorflow/models" in published.source
+        assert 40 < published.top1 < 90
     unpublished = zoo.get(name, width=0.66)
     assert unpublished.published_top1 is None and unpublished.published_source == ""
 
 
-def test_published_figures_of_the_four_papers():
-    """The headline rows: V1 table 7, V2 table 4, V3 table 3; V1 0.5-160 is table 9."""
-    assert [zoo.get(name).published_top1 for name in zoo.names()] == [70.6, 72.0, 75.2, 67.4]
-    assert zoo.get("mobilenet_v1", width=0.5, input_size=160).published_top1 == 60.2
+def test_published_figures_of_the_papers():
+    """The headline rows: V1 table 7, V2 table 4, V3 table 3, EfficientNet and MnasNet table 2 and 1, MoGA table 3."""
+    headline = {
+        "mobilenet_v1": 70.6,
+        "mobilenet_v1_0.5_160": 60.2,
+        "mobilenet_v2": 72.0,
+        "mobilenet_v3_large": 75.2,
+        "mobilenet_v3_small": 67.4,
+        "efficientnet_b0": 77.1,
+        "efficientnet_b7": 84.3,
+        "mnasnet_a1": 75.2,
+        "moga_a": 75.9,
+        "resnet50": 76.0,
+    }
+    assert {label: zoo.get(label).published_top1 for label in headline} == headline
 
 
 def test_label_names_width_and_size_only_when_they_differ():
@@ -130,6 +203,70 @@ def test_label_names_width_and_size_only_when_they_differ():
     assert zoo.get("mobilenet_v1", width=1, input_size=224).label == "mobilenet_v1"
     assert zoo.get("mobilenet_v1", width=0.5, input_size=160).label == "mobilenet_v1_0.5_160"
     assert zoo.get("mobilenet_v2", width=1.4).label == "mobilenet_v2_1.4_224"
+    assert zoo.get("efficientnet_b2").label == "efficientnet_b2"
+    assert zoo.get("efficientnet_b0", depth=4).label == "efficientnet_b0_1.0_224_d4.0"
+
+
+@given(
+    st.sampled_from(zoo.names()),
+    st.sampled_from([0.25, 0.35, 1.0, 1.1, 2.0]),
+    st.sampled_from([96, 224, 260]),
+    st.sampled_from([1.0, 1.1, 2.5]),
+)
+def test_a_label_is_a_name(name, width, size, depth):
+    spec = zoo.get(name, width=width, input_size=size, depth=depth)
+    assert zoo.get(spec.label) == spec
+
+
+def test_an_option_must_not_contradict_the_label():
+    assert zoo.get("mobilenet_v1_0.5_160", width=0.5).input_size == 160
+    with pytest.raises(BadInputError, match=r"width 0\.75 for mobilenet_v1_0\.5_160.*says 0\.5"):
+        zoo.get("mobilenet_v1_0.5_160", width=0.75)
+
+
+def test_the_depth_multiplier_repeats_blocks_and_nothing_else():
+    plain, deep = zoo.get("efficientnet_b0"), zoo.get("efficientnet_b0", depth=1.1)
+    assert [len([x for x in spec.layers if x.kind == "inverted"]) for spec in (plain, deep)] == [16, 23]
+    assert len(deep.layers) - len(plain.layers) == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("pre", "pre"), ("post", "post"), ("identity", "identity"), ("3x3", "spatial"), ("r8", "output")],
+)
+def test_se_sits_where_senets_figure_5_puts_it(name, place):
+    """With a gate that is shut, what is scaled becomes half; the place shows in what remains."""
+    torch = pytest.importorskip("torch", reason="needs mobench[export]")
+    from mobench.zoo.build import build
+
+    spec = zoo.get(f"se_resnet50_{name}", input_size=64)
+    block = build(spec)[3]  # the second bottleneck: a plain shortcut
+    assert block.place == place
+    for conv in (block.se.reduce, block.se.expand):
+        torch.nn.init.zeros_(conv.weight)
+        torch.nn.init.zeros_(conv.bias)  # sigmoid(0) = 1/2
+    x = torch.rand(1, 256, 16, 16)
+
+    def branch(x, before=1.0, inside=1.0):
+        return block.restore(block.spatial(block.reduce(before * x)) * inside)
+
+    with torch.no_grad():
+        expected = {
+            "pre": lambda: torch.relu(branch(x, before=0.5) + x),
+            "post": lambda: torch.relu(branch(x) + x) / 2,
+            "identity": lambda: torch.relu(branch(x) + x / 2),
+            "spatial": lambda: torch.relu(branch(x, inside=0.5) + x),
+            "output": lambda: torch.relu(branch(x) / 2 + x),
+        }[place]()
+        assert torch.allclose(block(x), expected, atol=1e-5)
+
+
+def test_spelled_hswish_is_the_same_function():
+    torch = pytest.importorskip("torch", reason="needs mobench[export]")
+    from mobench.zoo.blocks import SpelledHardswish
+
+    x = torch.linspace(-6, 6, 1001)
+    assert torch.allclose(SpelledHardswish()(x), torch.nn.functional.hardswish(x), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -193,9 +330,13 @@ def test_listing_networks_imports_no_torch():
 def test_same_padding_puts_the_odd_pixel_at_the_bottom_and_right(kernel, size, stride):
     """Against TensorFlow's definition, written out: the first window starts at -(total // 2)."""
     torch = pytest.importorskip("torch", reason="needs mobench[export]")
-    from mobench.zoo.blocks import ConvBN
+    from mobench.zoo.blocks import ConvBN, Rules
+    from mobench.zoo.spec import Part
 
-    block = ConvBN(1, 1, kernel, stride=stride, act="none", size=size, padding="same", bn_eps=1e-5).eval()
+    part = Part(
+        name="", role="conv", inp=1, out=1, size=size, out_size=-(-size // stride), kernel=kernel, stride=stride
+    )
+    block = ConvBN(part, Rules(padding="same", bn_eps=1e-5)).eval()
     torch.nn.init.ones_(block.conv.weight)
     x = torch.arange(size * size, dtype=torch.float32).reshape(1, 1, size, size)
     out = -(-size // stride)

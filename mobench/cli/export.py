@@ -77,6 +77,7 @@ def echo_outcomes(outcomes: Sequence[Outcome]) -> None:
 @click.option("--calibration-count", type=click.IntRange(1), default=100, show_default=True, metavar="N")
 @click.option("--seed", type=int, default=0, show_default=True, help="Chooses the calibration images.")
 @click.option("--width", type=float, metavar="X", help="Width multiplier.")
+@click.option("--depth", type=float, metavar="X", help="Depth multiplier.")
 @click.option("--size", type=int, metavar="PIXELS", help="Side of the input.")
 @click.option("--padding", type=click.Choice(get_args(Padding)), help="Default: what the weights were trained with.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("artifacts"), show_default=True)
@@ -95,6 +96,7 @@ def command(
     calibration_count: int,
     seed: int,
     width: float | None,
+    depth: float | None,
     size: int | None,
     padding: Padding | None,
     out: Path,
@@ -122,6 +124,7 @@ def command(
         calibration_count=calibration_count,
         seed=seed,
         width=width,
+        depth=depth,
         input_size=size,
         padding=padding,
         out=out,

@@ -86,7 +86,9 @@ def block_names(artifact: Artifact) -> dict[str, str]:
     """Return what the blocks of one of our networks are: its modules are numbered like its layers in the table."""
     network = artifact.manifest.get("network") or {}
     try:
-        layers = zoo.get(network["name"], width=network["width"], input_size=network["input_size"]).layers
+        layers = zoo.get(
+            network["name"], width=network["width"], depth=network.get("depth"), input_size=network["input_size"]
+        ).layers
     except (KeyError, TypeError, BadInputError):
         return {}
     names = {}

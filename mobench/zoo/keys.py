@@ -158,8 +158,8 @@ def recognise(spec: ModelSpec, keys: Iterable[str]) -> Layout | None:
     def overlap(layout: Layout) -> int:
         return sum(tensor.theirs in held for tensor in tensors(spec, layout))
 
-    best = max(LAYOUTS[spec.name], key=overlap)
-    return best if overlap(best) else None
+    best = max(LAYOUTS.get(spec.name, ()), key=overlap, default=None)
+    return best if best is not None and overlap(best) else None
 
 
 def _places(layout: Layout) -> Iterator[tuple[int, int]]:
@@ -182,29 +182,16 @@ def _roles(layers: tuple[Layer, ...]) -> Iterator[tuple[str, ...]]:
             yield (layer.kind,)
 
 
-def _conv(part: str, inp: int, out: int, kernel: int) -> list[tuple[str, str, Shape]]:
-    bn: list[tuple[str, str, Shape]] = [(f"{part}bn", leaf, (out,)) for leaf in _BN]
-    return [(f"{part}conv", "weight", (out, inp, kernel, kernel)), *bn]
-
-
-def _biased(part: str, shape: Shape) -> list[tuple[str, str, Shape]]:
-    return [(part, "weight", shape), (part, "bias", shape[:1])]
-
-
 def _shapes(layer: Layer) -> list[tuple[str, str, Shape]]:
     """List a layer's tensors as our modules hold them: part, leaf, shape."""
-    if layer.kind == "conv":
-        return _conv("", layer.inp, layer.out, layer.kernel)
-    if layer.kind == "separable":
-        return _conv("depthwise.", 1, layer.inp, layer.kernel) + _conv("pointwise.", layer.inp, layer.out, 1)
-    if layer.kind == "inverted":
-        expand = _conv("expand.", layer.inp, layer.hidden, 1) if layer.hidden != layer.inp else []
-        depthwise = _conv("depthwise.", 1, layer.hidden, layer.kernel)
-        se = []
-        if layer.se:
-            se = _biased("se.reduce", (layer.se, layer.hidden, 1, 1))
-            se += _biased("se.expand", (layer.hidden, layer.se, 1, 1))
-        return expand + depthwise + se + _conv("project.", layer.hidden, layer.out, 1)
-    if layer.kind == "dense":
-        return _biased("linear", (layer.out, layer.inp))
-    return []
+    found: list[tuple[str, str, Shape]] = []
+    for part in layer.parts:
+        prefix = f"{part.name}." if part.name else ""
+        # Squeeze-and-excitation and dense layers are the operator itself, others a block of convolution and norm.
+        own = part.name if part.role in ("se", "dense") else f"{prefix}conv"
+        found.append((own, "weight", part.shape))
+        if part.bias:
+            found.append((own, "bias", (part.out,)))
+        if part.norm:
+            found += [(f"{prefix}bn", leaf, (part.out,)) for leaf in _BN]
+    return found

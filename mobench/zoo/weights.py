@@ -133,7 +133,7 @@ def _resolve_file(spec: ModelSpec, path: Path, say: Callable[[str], None] | None
         )
     layout = recognise(spec, contents.names)
     if layout is None:
-        known = " nor ".join(each.library for each in LAYOUTS[spec.name])
+        known = " nor ".join(each.library for each in LAYOUTS.get(spec.name, ()))
         raise BadInputError(
             f"{path} does not fit {spec.name}", f"its keys are not {known}'s for this network", _fitting(contents)
         )
@@ -205,7 +205,7 @@ def _respec(spec: ModelSpec, where: str, facts: Mapping[str, Any]) -> ModelSpec:
                 f"its weights are for {key} {facts[key]}",
                 f"leave {key} out, or take other weights",
             )
-    own = {key: getattr(spec, key) for key in ("width", "input_size", "padding", "bn_eps")}
+    own = {key: getattr(spec, key) for key in ("width", "depth", "input_size", "padding", "bn_eps")}
     said = {key: value for key, value in facts.items() if key not in spec.chosen}
     return replace(get(spec.name, **{**own, **said}), chosen=spec.chosen)
 
@@ -245,7 +245,7 @@ def _fitting(contents: checkpoint.Contents) -> str:
     """Say which network and width the tensors do fit, when they fit one."""
     held = {key: tuple(shape) for key, shape in (contents.shapes or {}).items() if not key.endswith(_TRACKED)}
     for name in names() if held else ():
-        for layout in LAYOUTS[name]:
+        for layout in LAYOUTS.get(name, ()):
             for width in _COMMON_WIDTHS:
                 if _expected(get(name, width=width), layout) == held:
                     return f"it fits {name} at width {width:g}"

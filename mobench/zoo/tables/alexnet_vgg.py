@@ -1,0 +1,56 @@
+"""AlexNet and VGG-16, which MobileNetV1 compares itself with (its tables 8 and 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mobench.zoo.rows import CLASSES, Network, Row, published
+
+# The dense layers of both: two hidden ones, the classifier. Their inputs depend on the size of the image.
+_DENSE = (
+    Row(kind="flatten"),
+    Row(kind="dense", out=4096, act="relu"),
+    Row(kind="dense", out=4096, act="relu"),
+    Row(kind="dense", out=CLASSES, scaling="fixed"),
+)
+_VGG16_STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+
+
+def _conv(out: int, kernel: int, stride: int = 1, pad: int | None = None) -> Row:
+    return Row(kind="conv", out=out, kernel=kernel, stride=stride, pad=pad, act="relu", norm=False)
+
+
+def _vgg_stage(out: int, repeats: int) -> tuple[Row, ...]:
+    return (*(_conv(out, 3) for _ in range(repeats)), Row(kind="maxpool", kernel=2, stride=2, pad=0))
+
+
+NETWORKS: Mapping[str, Network] = {
+    "vgg16": Network(
+        family="vgg",
+        paper="arXiv:1409.1556 (VGG)",
+        source="table 1, column D",
+        rows=(*(row for stage in _VGG16_STAGES for row in _vgg_stage(*stage)), *_DENSE),
+        rounding="truncate",
+        bn_eps=1e-5,  # it has no batch norm
+        published=published("arXiv:1704.04861 table 8", {(1.0, 224): 71.5}),
+    ),
+    "alexnet": Network(
+        family="alexnet",
+        paper="arXiv:1404.5997 (AlexNet, one tower)",
+        source="torchvision's table; 61.1 M and 714 M, MobileNetV1 prints 60 M and 720 M",
+        rows=(
+            _conv(64, 11, stride=4, pad=2),
+            Row(kind="maxpool", kernel=3, stride=2, pad=0),
+            _conv(192, 5),
+            Row(kind="maxpool", kernel=3, stride=2, pad=0),
+            _conv(384, 3),
+            _conv(256, 3),
+            _conv(256, 3),
+            Row(kind="maxpool", kernel=3, stride=2, pad=0),
+            *_DENSE,
+        ),
+        rounding="truncate",
+        bn_eps=1e-5,
+        published=published("arXiv:1704.04861 table 9", {(1.0, 224): 57.2}),
+    ),
+}

@@ -1,0 +1,89 @@
+"""MnasNet, arXiv:1807.11626, and the released code (A1, B1, small); the single-type networks of its table 6."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mobench.zoo.rows import Network, Row, SqueezeExcite, head, published
+
+# n, k, s, expansion, out, SE
+_A1 = (
+    (1, 3, 1, 1, 16, False),
+    (2, 3, 2, 6, 24, False),
+    (3, 5, 2, 3, 40, True),
+    (4, 3, 2, 6, 80, False),
+    (2, 3, 1, 6, 112, True),
+    (3, 5, 2, 6, 160, True),
+    (1, 3, 1, 6, 320, False),
+)
+_B1 = (
+    (1, 3, 1, 1, 16, False),
+    (3, 3, 2, 3, 24, False),
+    (3, 5, 2, 3, 40, False),
+    (3, 5, 2, 6, 80, False),
+    (2, 3, 1, 6, 96, False),
+    (4, 5, 2, 6, 192, False),
+    (1, 3, 1, 6, 320, False),
+)
+_SMALL = (
+    (1, 3, 1, 1, 8, False),
+    (1, 3, 2, 3, 16, False),
+    (2, 3, 2, 6, 16, False),
+    (4, 5, 2, 6, 32, True),
+    (3, 3, 1, 6, 32, True),
+    (3, 5, 2, 6, 88, True),
+    (1, 3, 1, 6, 144, False),
+)
+_SE = SqueezeExcite(divisor=4, of="input", rounding="truncate", act="relu", gate="sigmoid")
+
+
+def _single_type(expand: int, kernel: int) -> tuple[tuple[int, int, int, int, int, bool], ...]:
+    """A1's depths and widths with one kind of block: table 6 does not print the others' layers."""
+    first, *rest = _A1
+    return (first, *((n, kernel, s, expand, out, False) for n, _, s, _, out, _ in rest))
+
+
+def _network(
+    source: str, blocks: tuple[tuple[int, int, int, int, int, bool], ...], top1: Mapping[str, float], stem: int = 32
+) -> Network:
+    return Network(
+        family="mnasnet",
+        paper="arXiv:1807.11626 (MnasNet)",
+        source=source,
+        rows=(
+            Row(kind="conv", out=stem, kernel=3, stride=2, act="relu"),
+            *(
+                Row(
+                    kind="inverted",
+                    out=out,
+                    kernel=k,
+                    stride=s,
+                    repeats=n,
+                    expand=e,
+                    act="relu",
+                    se=_SE if se else None,
+                )
+                for n, k, s, e, out, se in blocks
+            ),
+            Row(kind="conv", out=1280, act="relu", scaling="fixed"),
+            *head(),
+        ),
+        rounding="round8",
+        bn_eps=1e-5,  # torchvision and timm; TensorFlow's own have 1e-3
+        published={
+            key: value
+            for where, figure in top1.items()
+            for key, value in published(f"arXiv:1807.11626 {where}", {(1.0, 224): figure}).items()
+        },
+    )
+
+
+NETWORKS: Mapping[str, Network] = {
+    "mnasnet_a1": _network("figure 7 and released code", _A1, {"table 1": 75.2}),
+    "mnasnet_b1": _network("released code", _B1, {"table 2": 74.5}),
+    "mnasnet_small": _network("released code (search2 of table 4)", _SMALL, {"table 4": 66.0}, stem=8),
+    "mnasnet_e3k3": _network("table 6: MBConv3 (k3x3) only", _single_type(3, 3), {"table 6": 71.8}),
+    "mnasnet_e3k5": _network("table 6: MBConv3 (k5x5) only", _single_type(3, 5), {"table 6": 72.5}),
+    "mnasnet_e6k3": _network("table 6: MBConv6 (k3x3) only", _single_type(6, 3), {"table 6": 74.9}),
+    "mnasnet_e6k5": _network("table 6: MBConv6 (k5x5) only", _single_type(6, 5), {"table 6": 75.6}),
+}

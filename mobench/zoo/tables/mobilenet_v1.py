@@ -1,0 +1,85 @@
+"""MobileNetV1, arXiv:1704.04861, table 1, and its variants (tables 4 to 7); SE-MobileNet from arXiv:1709.01507."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mobench.zoo.rows import Network, Row, SqueezeExcite, head, published
+
+# out, n, s. The table prints s2 for the last layer, but with a 7x7 input and output: it is stride 1. The paper says
+# ReLU; the released code and all checkpoints use ReLU6.
+_ROWS = ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 6, 2), (1024, 2, 2))
+# SENet does not spell the place out; this one gives its table 3 (4.7 M).
+_SE = SqueezeExcite(divisor=16, of="output", rounding="truncate", act="relu", gate="sigmoid", place="output")
+
+
+def _rows(middle: int = 6, se: SqueezeExcite | None = None) -> tuple[Row, ...]:
+    return (
+        Row(kind="conv", out=32, kernel=3, stride=2, act="relu6"),
+        *(
+            Row(kind="separable", out=out, kernel=3, stride=s, repeats=middle if out == 512 else n, act="relu6", se=se)
+            for out, n, s in _ROWS
+        ),
+        *head(),
+    )
+
+
+def _full_conv() -> tuple[Row, ...]:
+    return tuple(replace(row, kind="conv") if row.kind == "separable" else row for row in _rows())
+
+
+_V1 = Network(
+    family="mobilenet_v1",
+    paper="arXiv:1704.04861 (MobileNets)",
+    source="table 1",
+    rows=_rows(),
+    rounding="truncate",
+    bn_eps=1e-5,  # timm's checkpoint; TensorFlow's own have 1e-3
+    published={
+        # The paper prints these; for other combinations of width and size, the authors' released checkpoints.
+        **published(
+            "tensorflow/models slim mobilenet_v1.md (released checkpoint)",
+            {
+                (0.75, 192): 67.2,
+                (0.75, 160): 65.3,
+                (0.75, 128): 62.1,
+                (0.5, 192): 61.7,
+                (0.5, 128): 56.3,
+                (0.25, 192): 47.7,
+                (0.25, 160): 45.5,
+                (0.25, 128): 41.5,
+            },
+        ),
+        **published("arXiv:1704.04861 table 6", {(0.75, 224): 68.4, (0.5, 224): 63.7, (0.25, 224): 50.6}),
+        **published(
+            "arXiv:1704.04861 table 7", {(1.0, 224): 70.6, (1.0, 192): 69.1, (1.0, 160): 67.2, (1.0, 128): 64.4}
+        ),
+        **published("arXiv:1704.04861 table 9", {(0.5, 160): 60.2}),
+        # w=2; d=1.4, w=1.2, r=1.3 (291 px)
+        **published("arXiv:1905.11946 table 3", {(2.0, 224): 74.2, (1.0, 448): 72.7, (1.2, 291, 1.4): 75.6}),
+    },
+)
+
+NETWORKS: Mapping[str, Network] = {
+    "mobilenet_v1": _V1,
+    "mobilenet_v1_full_conv": replace(
+        _V1,
+        source="table 4: full convolutions instead of separable ones",
+        rows=_full_conv(),
+        published=published("arXiv:1704.04861 table 4", {(1.0, 224): 71.7}),
+    ),
+    "mobilenet_v1_shallow": replace(
+        _V1,
+        source="table 5: without the five 14x14x512 layers",
+        rows=_rows(middle=1),
+        published=published("arXiv:1704.04861 table 5", {(1.0, 224): 65.3}),
+    ),
+    "mobilenet_v1_se": replace(
+        _V1,
+        paper="arXiv:1709.01507 (SENet)",
+        source="table 3",
+        rows=_rows(se=_SE),
+        published=published("arXiv:1709.01507 table 3", {(1.0, 224): 74.7}),
+    ),
+}

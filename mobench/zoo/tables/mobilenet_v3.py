@@ -1,0 +1,174 @@
+"""MobileNetV3, arXiv:1905.02244, tables 1 and 2, and the variants that its tables 3 and 5 and section 5 compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mobench.zoo.rows import Activation, Network, Row, SqueezeExcite, head, published
+
+_RE: Activation = "relu"
+_HS: Activation = "hardswish"
+
+# k, exp size, out, SE, NL, s
+_LARGE = (
+    (3, 16, 16, False, _RE, 1),
+    (3, 64, 24, False, _RE, 2),
+    (3, 72, 24, False, _RE, 1),
+    (5, 72, 40, True, _RE, 2),
+    (5, 120, 40, True, _RE, 1),
+    (5, 120, 40, True, _RE, 1),
+    (3, 240, 80, False, _HS, 2),
+    (3, 200, 80, False, _HS, 1),
+    (3, 184, 80, False, _HS, 1),
+    (3, 184, 80, False, _HS, 1),
+    (3, 480, 112, True, _HS, 1),
+    (3, 672, 112, True, _HS, 1),
+    (5, 672, 160, True, _HS, 2),
+    (5, 960, 160, True, _HS, 1),
+    (5, 960, 160, True, _HS, 1),
+)
+_SMALL = (
+    (3, 16, 16, True, _RE, 2),
+    (3, 72, 24, False, _RE, 2),
+    (3, 88, 24, False, _RE, 1),
+    (5, 96, 40, True, _HS, 2),
+    (5, 240, 40, True, _HS, 1),
+    (5, 240, 40, True, _HS, 1),
+    (5, 120, 48, True, _HS, 1),
+    (5, 144, 48, True, _HS, 1),
+    (5, 288, 96, True, _HS, 2),
+    (5, 576, 96, True, _HS, 1),
+    (5, 576, 96, True, _HS, 1),
+)
+_SE = SqueezeExcite(divisor=4, of="hidden", rounding="round8", act="relu", gate="hardsigmoid")
+_SE_FROM_INPUT = replace(_SE, of="input")  # as MnasNet sizes it; section 5.3 replaced that
+
+
+def _rows(blocks: tuple[tuple[int, int, int, bool, Activation, int], ...], last: int, hidden: int) -> tuple[Row, ...]:
+    return (
+        Row(kind="conv", out=16, kernel=3, stride=2, act="hardswish"),
+        *(
+            Row(kind="inverted", out=out, kernel=k, stride=s, hidden=exp, se=_SE if se else None, act=nl)
+            for k, exp, out, se, nl, s in blocks
+        ),
+        Row(kind="conv", out=last, act="hardswish"),
+        # The authors' code does not scale the hidden layer (torchvision does: 3.38 M against 3.99 M at 0.75).
+        *head(Row(kind="dense", out=hidden, act="hardswish", scaling="fixed")),
+    )
+
+
+_LARGE_ROWS = _rows(_LARGE, last=960, hidden=1280)
+# Table 2 prints a 1280 head and SE on the 576 conv; the authors' code and weights have 1024 and none.
+_SMALL_ROWS = _rows(_SMALL, last=576, hidden=1024)
+
+
+def _with_se(rows: tuple[Row, ...], se: SqueezeExcite | None) -> tuple[Row, ...]:
+    return tuple(replace(row, se=se) if row.se else row for row in rows)
+
+
+def _minimalistic(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Every kernel 3x3 at most, no SE, ReLU instead of h-swish, also in stem and head."""
+    return tuple(
+        replace(row, kernel=min(row.kernel, 3), se=None, act="relu" if row.act == "hardswish" else row.act)
+        for row in rows
+    )
+
+
+def _hswish_from(rows: tuple[Row, ...], channels: int | None) -> tuple[Row, ...]:
+    """H-swish from the blocks with so many output channels on, in stem and head as it was; nowhere for None."""
+
+    def act(row: Row) -> Activation:
+        if row.act == "none" or channels is None:
+            return row.act if row.act == "none" else "relu"
+        if row.kind == "inverted":
+            return "hardswish" if row.out >= channels else "relu"
+        return row.act
+
+    return tuple(replace(row, act=act(row)) for row in rows)
+
+
+def _spelled(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    return tuple(replace(row, act="hardswish_spelled") if row.act == "hardswish" else row for row in rows)
+
+
+def _original_last_stage(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Figure 5, above: as in MobileNetV2, a block to 320 channels and a 1280 convolution before the pooling."""
+    return (
+        *rows[:-4],
+        Row(kind="inverted", out=320, kernel=3, hidden=960, act="hardswish"),
+        Row(kind="conv", out=1280, act="hardswish"),
+        *head(),
+    )
+
+
+def _stem32(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    stem, first, *rest = rows
+    return (replace(stem, out=32), replace(first, hidden=32), *rest)
+
+
+_LARGE_1 = Network(
+    family="mobilenet_v3",
+    paper="arXiv:1905.02244 (MobileNetV3)",
+    source="table 1",
+    rows=_LARGE_ROWS,
+    rounding="round8",
+    bn_eps=1e-3,  # torchvision; timm has 1e-5
+    published=published("arXiv:1905.02244 table 3", {(1.0, 224): 75.2, (0.75, 224): 73.3}),
+)
+_SMALL_1 = replace(
+    _LARGE_1,
+    source="table 2",
+    rows=_SMALL_ROWS,
+    published=published("arXiv:1905.02244 table 3", {(1.0, 224): 67.4, (0.75, 224): 65.4}),
+)
+
+
+def _variant(of: Network, source: str, rows: tuple[Row, ...], top1: float | None = None, where: str = "") -> Network:
+    return replace(
+        of, source=source, rows=rows, published=published(where, {(1.0, 224): top1}) if top1 is not None else {}
+    )
+
+
+_TABLE_5 = "arXiv:1905.02244 table 5"
+_CODE_PAGE = "tensorflow/models slim mobilenet README (released checkpoint)"
+
+NETWORKS: Mapping[str, Network] = {
+    "mobilenet_v3_large": _LARGE_1,
+    "mobilenet_v3_small": _SMALL_1,
+    "mobilenet_v3_large_minimalistic": _variant(
+        _LARGE_1, "authors' code: 3x3 kernels, no SE, ReLU", _minimalistic(_LARGE_ROWS), 72.3, _CODE_PAGE
+    ),
+    "mobilenet_v3_small_minimalistic": _variant(
+        _SMALL_1, "authors' code: 3x3 kernels, no SE, ReLU", _minimalistic(_SMALL_ROWS), 61.9, _CODE_PAGE
+    ),
+    # Table 5. @112 and @16 leave stem and head as they are: table 1 has h-swish there, and the text says nothing else.
+    "mobilenet_v3_large_relu": _variant(
+        _LARGE_1, "table 5: ReLU everywhere", _hswish_from(_LARGE_ROWS, None), 74.5, _TABLE_5
+    ),
+    "mobilenet_v3_large_hswish112": _variant(
+        _LARGE_1, "table 5: h-swish from 112 channels on", _hswish_from(_LARGE_ROWS, 112), 75.0, _TABLE_5
+    ),
+    "mobilenet_v3_large_hswish16": _variant(
+        _LARGE_1, "table 5: h-swish everywhere", _hswish_from(_LARGE_ROWS, 16), 75.4, _TABLE_5
+    ),
+    # The same functions, h-swish out of elementary operators (table 5, "unoptimised").
+    "mobilenet_v3_large_spelled": _variant(
+        _LARGE_1, "table 5: h-swish not fused", _spelled(_LARGE_ROWS), 75.2, _TABLE_5
+    ),
+    "mobilenet_v3_large_hswish112_spelled": _variant(
+        _LARGE_1, "table 5: from 112 on, not fused", _spelled(_hswish_from(_LARGE_ROWS, 112)), 75.0, _TABLE_5
+    ),
+    "mobilenet_v3_large_hswish16_spelled": _variant(
+        _LARGE_1, "table 5: everywhere, not fused", _spelled(_hswish_from(_LARGE_ROWS, 16)), 75.4, _TABLE_5
+    ),
+    "mobilenet_v3_large_no_se": _variant(_LARGE_1, "without SE", _with_se(_LARGE_ROWS, None)),
+    "mobilenet_v3_small_no_se": _variant(_SMALL_1, "without SE", _with_se(_SMALL_ROWS, None)),
+    "mobilenet_v3_large_se_input": _variant(
+        _LARGE_1, "section 5.3: SE sized by the block's input", _with_se(_LARGE_ROWS, _SE_FROM_INPUT)
+    ),
+    "mobilenet_v3_large_original_last_stage": _variant(
+        _LARGE_1, "figure 5: the last stage before its redesign", _original_last_stage(_LARGE_ROWS)
+    ),
+    "mobilenet_v3_large_stem32": _variant(_LARGE_1, "section 5.1: 32 filters in the stem", _stem32(_LARGE_ROWS)),
+}

@@ -1,0 +1,69 @@
+"""MoGA, arXiv:1908.01314: the authors' released model files. Widths, strides and activations are V3-Large's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mobench.zoo.rows import Network, Row, SqueezeExcite, head, published
+
+# out, s of the 14 searched blocks
+_PLACES = (
+    (24, 2),
+    (24, 1),
+    (40, 2),
+    (40, 1),
+    (40, 1),
+    (80, 2),
+    (80, 1),
+    (80, 1),
+    (80, 1),
+    (112, 1),
+    (112, 1),
+    (160, 2),
+    (160, 1),
+    (160, 1),
+)
+# expansion, kernel; s: with SE. Block 3 and block 6 of A: the figure has SE on the former, the code on the latter.
+_A = "6k5 6k7 6k3 6k3s 3k3s 6k3s 6k3 6k7 3k7s 6k7 6k3 6k3 6k5s 6k5s"
+_A_FIGURE = "6k5 6k7 6k3s 6k3s 3k3s 6k3 6k3 6k7 3k7s 6k7 6k3 6k3 6k5s 6k5s"
+_B = "3k3 3k3 6k7 3k3 6k5 6k3s 6k5s 3k3 6k7s 6k7 3k5 6k7s 6k7s 6k3s"
+_C = "3k5 3k3 3k5 3k3 3k5 3k5 6k5s 3k5 3k5 6k3 6k3s 6k3s 6k3s 6k3s"
+_SE = SqueezeExcite(divisor=4, of="hidden", rounding="truncate", act=None, gate="hardsigmoid")
+
+
+def _network(choices: str, source: str, top1: float) -> Network:
+    blocks = [
+        Row(
+            kind="inverted",
+            out=out,
+            kernel=int(choice[2]),
+            stride=s,
+            expand=int(choice[0]),
+            act="relu" if out <= 40 else "hardswish",
+            se=_SE if choice.endswith("s") else None,
+        )
+        for (out, s), choice in zip(_PLACES, choices.split(), strict=True)
+    ]
+    return Network(
+        family="moga",
+        paper="arXiv:1908.01314 (MoGA)",
+        source=source,
+        rows=(
+            Row(kind="conv", out=16, kernel=3, stride=2, act="hardswish"),
+            Row(kind="inverted", out=16, kernel=3, act="relu", shortcut=False),  # V3-Large has a shortcut here
+            *blocks,
+            Row(kind="conv", out=960, act="hardswish"),
+            *head(Row(kind="dense", out=1280, act="hardswish", scaling="fixed", bias=False)),
+        ),
+        rounding="round8",
+        bn_eps=1e-5,
+        published=published("arXiv:1908.01314 table 3", {(1.0, 224): top1}),
+    )
+
+
+NETWORKS: Mapping[str, Network] = {
+    "moga_a": _network(_A, "released code", 75.9),
+    "moga_a_figure": _network(_A_FIGURE, "the paper's figure", 75.9),
+    "moga_b": _network(_B, "released code and figure", 75.5),
+    "moga_c": _network(_C, "released code and figure", 75.3),
+}
