@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,12 @@ _INT8_VERSIONS: Mapping[Format, tuple[str, ...]] = {
     "onnx": ("onnxruntime", "numpy"),
     "tflite": ("ai-edge-quantizer", "ai-edge-litert", "numpy"),
 }
+# Where a file is only quantized, nothing converts it.
+_GIVEN_VERSIONS: Mapping[Format, tuple[str, ...]] = {"onnx": ("onnx",), "tflite": ()}
 _FP16_VERSIONS: Mapping[Format, tuple[str, ...]] = {"onnx": (), "tflite": ("ai-edge-quantizer",)}
+# How a network gets to its format. TensorFlow writes TFLite only, and makes every precision itself.
+Via = Literal["torch", "tensorflow"]
+_TENSORFLOW_VERSIONS = ("torch", "tensorflow", "tensorflow-cpu", "keras")
 
 
 class Weights(Protocol):
@@ -76,12 +81,22 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A float model file that is quantized as it stands, and its input; the file's own logits verify what it becomes."""
+
+    path: Path
+    input: str
+    layout: Literal["NHWC", "NCHW"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One network in one format, in one or more precisions that share a float conversion.
 
     ``network`` is the manifest's description: name, label, family, width, depth, input_size, padding, bn_eps,
-    params, macs.
-    Everything in it must be picklable: it travels to a worker process.
+    params, macs; of a model from outside the zoo also ``source``, and what it does not have is None. ``given`` is the
+    file to quantize where there is one: ``weights`` then only describes it. ``memory_mb`` is what the export will take
+    at its most, about. Everything in it must be picklable: it travels to a worker process.
     """
 
     network: Mapping[str, Any]
@@ -90,10 +105,24 @@ class Request:
     format: Format
     precisions: tuple[str, ...]
     folder: Path
+    via: Via = "torch"
+    given: Given | None = None
+    memory_mb: float = 0.0
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the file reads [N, S, S, 3] and not [N, 3, S, S]."""
+        return self.given.layout == "NHWC" if self.given else self.format == "tflite"
+
+    @property
+    def reference(self) -> str:
+        """What the file is verified against."""
+        return self.given.path.name if self.given else "torch"
 
     def path(self, precision: str) -> Path:
         """Return where the file of a precision goes."""
-        return self.folder / f"{self.network['label']}-{precision}.{self.format}"
+        via = "" if self.via == "torch" else f"-via-{self.via}"
+        return self.folder / f"{self.network['label']}-{precision}{via}.{self.format}"
 
     def uses_calibration(self, precision: str) -> bool:
         """Return whether the calibration images shape the file, and not only its verification."""
@@ -102,8 +131,9 @@ class Request:
     def versions(self, precision: str) -> dict[str, str]:
         """Return the versions of all distributions that make the file, but those not installed; nothing is imported."""
         more = {"int8": _INT8_VERSIONS, "fp16": _FP16_VERSIONS}.get(precision, {})
+        names = (*(_VERSIONS if self.given is None else _GIVEN_VERSIONS)[self.format], *more.get(self.format, ()))
         found = {}
-        for name in (*_VERSIONS[self.format], *more.get(self.format, ())):
+        for name in _TENSORFLOW_VERSIONS if self.via == "tensorflow" else names:
             # One that is missing may have been renamed in a later release; a converter that misses it will say so.
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 found[name] = importlib.metadata.version(name)
@@ -112,9 +142,12 @@ class Request:
     def key(self, precision: str) -> str:
         """Return the hash of everything that determines the file."""
         network = {key: self.network[key] for key in ("name", "width", "depth", "input_size", "padding", "bn_eps")}
+        if source := self.network.get("source"):
+            network["source"] = dict(source)
         parts = {
             "revision": REVISION,
             "format": self.format,
+            "via": self.via,
             "precision": precision,
             "network": network,
             "weights": dict(self.weights.origin),
@@ -126,7 +159,7 @@ class Request:
 
     def module_key(self) -> str:
         """Return the hash of what determines the torch module: exports in both formats may share one."""
-        return _digest([dict(self.network), dict(self.weights.origin), self.calibration.sha256])
+        return _digest([dict(self.network), dict(self.weights.origin), self.calibration.sha256, self.via])
 
     def images_key(self) -> str:
         """Return the hash of what determines the pre-processed images."""
@@ -148,22 +181,23 @@ class Request:
     ) -> dict[str, Any]:
         """Return the manifest of the file that now lies at ``path`` and was verified in ``runtime``."""
         size = self.weights.preprocess.size
-        channels_last = self.format == "tflite"
         manifest = {
             "schema": SCHEMA,
             "file": self.path(precision).name,
             "sha256": artifacts.sha256(path),
             "size_bytes": path.stat().st_size,
             "format": self.format,
+            "via": self.via,
             "precision": precision,
             "network": dict(self.network),
             "weights": dict(self.weights.origin),
             "calibration": self.calibration.describe() if self.uses_calibration(precision) else None,
             "preprocess": asdict(self.weights.preprocess),
             "input": {
-                "layout": "NHWC" if channels_last else "NCHW",
+                **({"name": self.given.input} if self.given else {}),
+                "layout": "NHWC" if self.channels_last else "NCHW",
                 "dtype": "float32",
-                "shape": [1, size, size, 3] if channels_last else [1, 3, size, size],
+                "shape": [1, size, size, 3] if self.channels_last else [1, 3, size, size],
             },
             "versions": self.versions(precision),
             "verification": {**verification, "images": self.calibration.describe()["name"]},

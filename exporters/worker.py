@@ -93,13 +93,11 @@ def convert(request: Request, send: Callable[[Message], None], images: Kept, mod
         )
         module, reference = modules.get(request.module_key(), lambda: _module(request, calibration))
         send(reference)
-        model: bytes = importlib.import_module(CONVERTERS[request.format]).convert(
-            module, request.weights.preprocess.size
-        )
+        make = _maker(request, module, calibration)
         for precision in request.precisions:
             try:
                 path = request.path(precision)
-                written = _write(path, _in_precision(model, request.format, precision, calibration))
+                written = _write(path, make(precision))
             except Exception as error:
                 send(_failed(request, precision, error))
             else:
@@ -117,8 +115,18 @@ def convert(request: Request, send: Callable[[Message], None], images: Kept, mod
     send(Done())
 
 
+def _maker(request: Request, module: nn.Module, images: npt.NDArray[np.float32]) -> Callable[[str], bytes]:
+    """Do what all precisions share; return what gives the file in one of them."""
+    if request.via == "tensorflow":
+        road = importlib.import_module("exporters.via_tensorflow")
+        network = road.build(request.network, module)
+        return lambda precision: road.convert(network, precision, images)
+    model: bytes = importlib.import_module(CONVERTERS[request.format]).convert(module, request.weights.preprocess.size)
+    return lambda precision: _in_precision(model, request.format, precision, images)
+
+
 def _module(request: Request, images: npt.NDArray[np.float32]) -> tuple[nn.Module, Reference]:
-    """Return the network with its batch norm folded, and the logits of the unfolded one."""
+    """Return the network with its batch norm folded, where its road does not, and the logits of the unfolded one."""
     import torch
 
     from exporters.fold import fold_batch_norm
@@ -130,8 +138,9 @@ def _module(request: Request, images: npt.NDArray[np.float32]) -> tuple[nn.Modul
     verified = images[:VERIFIED_IMAGES]
     with torch.inference_mode():
         logits = [module(torch.from_numpy(channels_first(batch))) for batch in np.array_split(verified, len(verified))]
-    folded = fold_batch_norm(module).requires_grad_(False)
-    return folded, Reference(images=verified, logits=torch.cat(logits).numpy())
+    if request.via == "torch":
+        module = fold_batch_norm(module)
+    return module.requires_grad_(False), Reference(images=verified, logits=torch.cat(logits).numpy())
 
 
 def _in_precision(model: bytes, file_format: str, precision: str, images: npt.NDArray[np.float32]) -> bytes:
@@ -159,7 +168,7 @@ def _write(path: Path, content: bytes) -> Path:
 
 def _failed(request: Request, precision: str, error: Exception) -> Failed:
     if isinstance(error, ImportError):
-        error = MissingExtraError(error.name or str(error), "export")
+        error = MissingExtraError(error.name or str(error), "export" if request.via == "torch" else request.via)
     if isinstance(error, BadInputError):
         shown: MobenchError = error
     elif isinstance(error, MobenchError):

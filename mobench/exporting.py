@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from exporters.export import Outcome, export_all
-from exporters.recipe import Request
+from exporters.recipe import Request, Via
 from mobench import artifacts, data, zoo
-from mobench.errors import MissingExtraError, MobenchError
+from mobench.errors import BadInputError, MissingExtraError, MobenchError
 from mobench.records import FORMATS, RUNTIME_FORMATS, Format, Target
 from mobench.zoo import weights as zoo_weights
 from mobench.zoo.count import count
@@ -26,6 +26,7 @@ _NEEDED_FOR = {
     "onnx": {"onnx": "onnx", "onnxscript": "onnxscript"},
     "tflite": {"litert_torch": "litert-torch", "ai_edge_quantizer": "ai-edge-quantizer"},
 }
+_FORMATS_VIA: Mapping[Via, tuple[Format, ...]] = {"torch": FORMATS, "tensorflow": ("tflite",)}
 _PREDICT_DEADLINE_S = 600.0
 
 
@@ -33,7 +34,7 @@ def export_networks(
     names: Sequence[str],
     *,
     precisions: Sequence[str] = ("fp32",),
-    formats: Sequence[Format] = FORMATS,
+    formats: Sequence[Format] = (),
     weights: str = "pretrained",
     calibration_dir: Path | None = None,
     calibration_count: int = 100,
@@ -43,6 +44,7 @@ def export_networks(
     input_size: int | None = None,
     padding: Padding | None = None,
     out: Path = Path("artifacts"),
+    via: Via = "torch",
     jobs: int | None = None,
     say: Callable[[Outcome], None] | None = None,
     talk: Callable[[str], None] | None = None,
@@ -54,7 +56,7 @@ def export_networks(
     Args:
         names: networks, as `mobench.zoo.names()` has them.
         precisions: of `mobench.records.PRECISIONS`.
-        formats: of `mobench.records.FORMATS`.
+        formats: of `mobench.records.FORMATS`; all that the road leads to where empty.
         weights: `pretrained`, `random[:SEED]` or a file, for all networks.
         calibration_dir: photographs for INT8 and for the verification; None is the embedded set.
         calibration_count: how many of them.
@@ -64,18 +66,23 @@ def export_networks(
         input_size: side of the input in pixels.
         padding: `symmetric` or `same`.
         out: folder of the files.
+        via: the road there: `torch` (its own converters), or `tensorflow` (the same network in Keras), a check on it.
         jobs: exports side by side; None is one a core, at most four.
         say: called with each outcome as it is settled.
         talk: called with a line that says what is going on, such as a download.
 
     Raises:
-        BadInputError: an unknown network, weights that are not there or do not fit, no calibration images.
+        BadInputError: an unknown network, weights that are not there or do not fit, no calibration images, a format
+            that the road does not lead to.
         MissingExtraError: torch or a converter is not installed.
     """
     chosen = [
         zoo.get(name, width=width, depth=depth, input_size=input_size, padding=padding) for name in dict.fromkeys(names)
     ]
-    _check_installed(formats)
+    formats = formats or _FORMATS_VIA[via]
+    if wrong := set(formats) - set(_FORMATS_VIA[via]):
+        raise BadInputError(f"{', '.join(sorted(wrong))} via {via}", "it writes TFLite only", "leave --format out")
+    _check_installed(formats, via)
     requests: list[Request] = []
     layers: dict[str, int] = {}
     everything = [zoo_weights.resolve(spec, weights, say=talk) for spec in chosen]
@@ -103,6 +110,7 @@ def export_networks(
                 format=file_format,
                 precisions=tuple(dict.fromkeys(precisions)),
                 folder=out,
+                via=via,
             )
             for file_format in dict.fromkeys(formats)
         ]
@@ -153,13 +161,15 @@ def predict(path: Path, inputs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[An
     }
 
 
-def _check_installed(formats: Sequence[Format]) -> None:
+def _check_installed(formats: Sequence[Format], via: Via) -> None:
     needed = dict(_NEEDED)
-    for file_format in formats:
+    for file_format in formats if via == "torch" else ():
         needed |= _NEEDED_FOR[file_format]
     for module, package in needed.items():
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(package, "export")
+    if via == "tensorflow" and importlib.util.find_spec("tensorflow") is None:
+        raise MissingExtraError("tensorflow", "tensorflow")
 
 
 def record(outcome: Outcome) -> dict[str, Any]:

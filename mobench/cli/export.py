@@ -10,6 +10,7 @@ from typing import get_args
 import click
 
 from exporters.export import Outcome
+from exporters.recipe import Via
 from mobench.cli.terminal import echo_table
 from mobench.exporting import export_networks, record
 from mobench.records import FORMATS, PRECISIONS, Format
@@ -81,6 +82,8 @@ def echo_outcomes(outcomes: Sequence[Outcome]) -> None:
 @click.option("--size", type=int, metavar="PIXELS", help="Side of the input.")
 @click.option("--padding", type=click.Choice(get_args(Padding)), help="Default: what the weights were trained with.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("artifacts"), show_default=True)
+@click.option("--via", type=click.Choice(get_args(Via)), default="torch", show_default=True,
+              help="tensorflow: the same network built in Keras, converted by TFLiteConverter.")  # fmt: skip
 @click.option(
     "--jobs", type=click.IntRange(1), metavar="N", help="Exports side by side; default: a core each, at most 4."
 )
@@ -100,6 +103,7 @@ def command(
     size: int | None,
     padding: Padding | None,
     out: Path,
+    via: Via,
     jobs: int | None,
     verbose: bool,
     json_out: bool,
@@ -118,7 +122,7 @@ def command(
     outcomes = export_networks(
         networks,
         precisions=asked or ("fp32",),
-        formats=formats or FORMATS,
+        formats=formats,
         weights=weights,
         calibration_dir=calibration,
         calibration_count=calibration_count,
@@ -128,6 +132,7 @@ def command(
         input_size=size,
         padding=padding,
         out=out,
+        via=via,
         jobs=jobs,
         say=say,
         talk=lambda line: click.echo(line, err=True),
