@@ -42,6 +42,7 @@ _GIVEN_VERSIONS: Mapping[Format, tuple[str, ...]] = {"onnx": ("onnx",), "tflite"
 _FP16_VERSIONS: Mapping[Format, tuple[str, ...]] = {"onnx": (), "tflite": ("ai-edge-quantizer",)}
 # How a network gets to its format. TensorFlow writes TFLite only, and makes every precision itself.
 Via = Literal["torch", "tensorflow"]
+_TENSORFLOW_REVISION = 1  # as REVISION: the roads change at different times
 _TENSORFLOW_VERSIONS = ("torch", "tensorflow", "tensorflow-cpu", "keras")
 
 
@@ -145,7 +146,7 @@ class Request:
         if source := self.network.get("source"):
             network["source"] = dict(source)
         parts = {
-            "revision": REVISION,
+            "revision": REVISION if self.via == "torch" else _TENSORFLOW_REVISION,
             "format": self.format,
             "via": self.via,
             "precision": precision,
