@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal
@@ -14,13 +15,59 @@ DPI = 300
 
 # Okabe and Ito's palette (2008, "Color Universal Design") without its yellow, which does not read on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# name: how the papers write it, and its colour in every plot. Other networks go by their own name and take the colours
-# that are left, in the order of their names.
+# A family keeps its colour in every plot, and so do the four networks of the demo. There are more families than
+# colours: the large reference networks share a grey, which the colour-blind tell from each as well as those apart.
+_V1, _V2, _LARGE, _SMALL = COLOURS[3], COLOURS[1], COLOURS[0], COLOURS[2]
+_EFFICIENTNET, _MNASNET, _MOGA, _REFERENCE = COLOURS[4], COLOURS[5], COLOURS[6], "#5a5a5a"
+# name: how the papers write it, and its colour in every plot, which a network and its variants share: the labels beside
+# the points tell them apart. Networks that are not ours go by their own name and take the colours that are left, in the
+# order of their names.
 NETWORKS: Mapping[str, tuple[str, str]] = {
-    "mobilenet_v1": ("MobileNetV1", COLOURS[3]),
-    "mobilenet_v2": ("MobileNetV2", COLOURS[1]),
-    "mobilenet_v3_large": ("MobileNetV3-Large", COLOURS[0]),
-    "mobilenet_v3_small": ("MobileNetV3-Small", COLOURS[2]),
+    "mobilenet_v1": ("MobileNetV1", _V1),
+    "mobilenet_v1_full_conv": ("MobileNetV1 full convolution", _V1),
+    "mobilenet_v1_shallow": ("MobileNetV1 shallow", _V1),
+    "mobilenet_v1_se": ("SE-MobileNetV1", _V1),
+    "mobilenet_v2": ("MobileNetV2", _V2),
+    "mobilenet_v3_large": ("MobileNetV3-Large", _LARGE),
+    "mobilenet_v3_large_minimalistic": ("MobileNetV3-Large minimalistic", _LARGE),
+    "mobilenet_v3_large_relu": ("MobileNetV3-Large ReLU", _LARGE),
+    "mobilenet_v3_large_hswish112": ("MobileNetV3-Large h-swish@112", _LARGE),
+    "mobilenet_v3_large_hswish16": ("MobileNetV3-Large h-swish@16", _LARGE),
+    "mobilenet_v3_large_spelled": ("MobileNetV3-Large unfused", _LARGE),
+    "mobilenet_v3_large_hswish112_spelled": ("MobileNetV3-Large h-swish@112 unfused", _LARGE),
+    "mobilenet_v3_large_hswish16_spelled": ("MobileNetV3-Large h-swish@16 unfused", _LARGE),
+    "mobilenet_v3_large_no_se": ("MobileNetV3-Large without SE", _LARGE),
+    "mobilenet_v3_large_se_input": ("MobileNetV3-Large SE of input", _LARGE),
+    "mobilenet_v3_large_original_last_stage": ("MobileNetV3-Large old last stage", _LARGE),
+    "mobilenet_v3_large_stem32": ("MobileNetV3-Large stem 32", _LARGE),
+    "mobilenet_v3_small": ("MobileNetV3-Small", _SMALL),
+    "mobilenet_v3_small_minimalistic": ("MobileNetV3-Small minimalistic", _SMALL),
+    "mobilenet_v3_small_no_se": ("MobileNetV3-Small without SE", _SMALL),
+    **{f"efficientnet_b{i}": (f"EfficientNet-B{i}", _EFFICIENTNET) for i in range(8)},
+    "mnasnet_a1": ("MnasNet-A1", _MNASNET),
+    "mnasnet_b1": ("MnasNet-B1", _MNASNET),
+    "mnasnet_small": ("MnasNet-small", _MNASNET),
+    "mnasnet_e3k3": ("MnasNet MBConv3 k3x3", _MNASNET),
+    "mnasnet_e3k5": ("MnasNet MBConv3 k5x5", _MNASNET),
+    "mnasnet_e6k3": ("MnasNet MBConv6 k3x3", _MNASNET),
+    "mnasnet_e6k5": ("MnasNet MBConv6 k5x5", _MNASNET),
+    "moga_a": ("MoGA-A", _MOGA),
+    "moga_a_figure": ("MoGA-A of the figure", _MOGA),
+    "moga_b": ("MoGA-B", _MOGA),
+    "moga_c": ("MoGA-C", _MOGA),
+    **{f"resnet{depth}": (f"ResNet-{depth}", _REFERENCE) for depth in (50, 101, 152)},
+    **{f"resnet{depth}_stride1x1": (f"ResNet-{depth} stride in 1x1", _REFERENCE) for depth in (50, 101, 152)},
+    "se_resnet50": ("SE-ResNet-50", _REFERENCE),
+    "se_resnet50_stride1x1": ("SE-ResNet-50 stride in 1x1", _REFERENCE),
+    "se_resnet50_no_bias": ("SE-ResNet-50 without bias", _REFERENCE),
+    **{f"se_resnet50_r{r}": (f"SE-ResNet-50 r={r}", _REFERENCE) for r in (2, 4, 8, 32)},
+    "se_resnet50_no_last_stage": ("SE-ResNet-50 last stage bare", _REFERENCE),
+    "se_resnet50_pre": ("SE-ResNet-50 SE-PRE", _REFERENCE),
+    "se_resnet50_post": ("SE-ResNet-50 SE-POST", _REFERENCE),
+    "se_resnet50_identity": ("SE-ResNet-50 SE-Identity", _REFERENCE),
+    "se_resnet50_3x3": ("SE-ResNet-50 SE_3x3", _REFERENCE),
+    "vgg16": ("VGG-16", _REFERENCE),
+    "alexnet": ("AlexNet", _REFERENCE),
 }
 RUNTIME_NAMES: Mapping[str, str] = {"ort": "ONNX Runtime", "litert": "LiteRT"}
 MARKERS: Mapping[str, str] = {"ort": "o", "litert": "s"}
@@ -30,6 +77,8 @@ OTHER_FILL = "bottom"
 FRONT_STYLES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 INK, STEP, FAINT = "#333333", "#666666", "#8a8a8a"
 MAX_LABEL_CHARS = 30  # a foreign file's stem may be any length
+# Width 1.0 at 224 pixels says nothing: it stands in a label only before a depth.
+_PLAIN_SIZE = re.compile(r"^_1\.0_224(?=_d)")
 
 
 def plot_style(width_in: float) -> AbstractContextManager[None]:
@@ -77,9 +126,16 @@ def readable(colour: str) -> tuple[float, float, float]:
 
 
 def shown(label: str, name: str) -> str:
-    """The network as a paper writes it: MobileNetV1 0.5-160."""
+    """The network as a paper writes it: MobileNetV1 0.5-160, EfficientNet-B0 d4.0.
+
+    What is too long loses "MobileNet" first, then the end of the name; width, size and depth stay.
+    """
     if name in NETWORKS and label.startswith(name):
-        label = f"{NETWORKS[name][0]} {label.removeprefix(name).strip('_').replace('_', '-')}".strip()
+        rest = _PLAIN_SIZE.sub("", label.removeprefix(name)).replace("_d", " d").strip("_ ").replace("_", "-")
+        paper, room = NETWORKS[name][0], MAX_LABEL_CHARS - len(rest) - bool(rest)
+        if len(paper) > room:
+            paper = paper.removeprefix("MobileNet")
+        label = f"{paper if len(paper) <= room else paper[: room - 1] + '…'} {rest}".strip()
     return label if len(label) <= MAX_LABEL_CHARS else label[: MAX_LABEL_CHARS - 1] + "…"
 
 

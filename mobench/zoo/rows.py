@@ -72,7 +72,10 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Printed:
-    """Params and MACs as printed, in the paper's own digits, and what is known of them (convention, misprint)."""
+    """Params and MACs as printed, in the paper's own digits and unit; empty where it prints none.
+
+    ``note`` says what is known of them: a convention, a misprint. Without one our counts agree with them.
+    """
 
     params: str
     macs: str
@@ -104,6 +107,11 @@ class Network:
 def published(source: str, top1: Mapping[Variant, float]) -> dict[Variant, Published]:
     """Return printed accuracies that share a source."""
     return {key: Published(top1=value, source=source) for key, value in top1.items()}
+
+
+def printed(source: str, counts: Mapping[Variant, tuple[str, str]], note: str = "") -> dict[Variant, Printed]:
+    """Return printed params and MACs that share a source and a note."""
+    return {key: Printed(params=params, macs=macs, source=source, note=note) for key, (params, macs) in counts.items()}
 
 
 def head(*dense: Row) -> tuple[Row, ...]:

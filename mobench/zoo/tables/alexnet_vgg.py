@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mobench.zoo.rows import CLASSES, Network, Row, published
+from mobench.zoo.rows import CLASSES, Network, Row, printed, published
 
 # The dense layers of both: two hidden ones, the classifier. Their inputs depend on the size of the image.
 _DENSE = (
@@ -33,11 +33,16 @@ NETWORKS: Mapping[str, Network] = {
         rounding="truncate",
         bn_eps=1e-5,  # it has no batch norm
         published=published("arXiv:1704.04861 table 8", {(1.0, 224): 71.5}),
+        printed=printed(
+            "arXiv:1704.04861 table 8",
+            {(1.0, 224): ("138 M", "15300 M")},
+            "arXiv:1709.01507 table 2 prints 15.47 B, which fits",
+        ),
     ),
     "alexnet": Network(
         family="alexnet",
         paper="arXiv:1404.5997 (AlexNet, one tower)",
-        source="torchvision's table; 61.1 M and 714 M, MobileNetV1 prints 60 M and 720 M",
+        source="torchvision's table",
         rows=(
             _conv(64, 11, stride=4, pad=2),
             Row(kind="maxpool", kernel=3, stride=2, pad=0),
@@ -52,5 +57,10 @@ NETWORKS: Mapping[str, Network] = {
         rounding="truncate",
         bn_eps=1e-5,
         published=published("arXiv:1704.04861 table 9", {(1.0, 224): 57.2}),
+        printed=printed(
+            "arXiv:1704.04861 table 9",
+            {(1.0, 224): ("60 M", "720 M")},
+            "the first AlexNet's 60 M, of two towers; here its successor of one tower, which all libraries have",
+        ),
     ),
 }

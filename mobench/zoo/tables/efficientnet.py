@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mobench.zoo.rows import Network, Row, SqueezeExcite, head, published
+from mobench.zoo.rows import Network, Row, SqueezeExcite, head, printed, published
 
 # t, k, s, out, n. The resolutions printed in table 1 are those of the blocks' inputs.
 _ROWS = (
@@ -16,16 +16,21 @@ _ROWS = (
     (6, 5, 2, 192, 4),
     (6, 3, 1, 320, 1),
 )
-# The released values of width, depth and size, not exact powers of the compound coefficients; top-1 of table 2.
+# The released values of width, depth and size, not exact powers of the compound coefficients; top-1, params and MACs
+# (which the paper calls FLOPS) of table 2.
 _SCALED = {
-    "efficientnet_b0": (1.0, 1.0, 224, 77.1),
-    "efficientnet_b1": (1.0, 1.1, 240, 79.1),
-    "efficientnet_b2": (1.1, 1.2, 260, 80.1),
-    "efficientnet_b3": (1.2, 1.4, 300, 81.6),
-    "efficientnet_b4": (1.4, 1.8, 380, 82.9),
-    "efficientnet_b5": (1.6, 2.2, 456, 83.6),
-    "efficientnet_b6": (1.8, 2.6, 528, 84.0),
-    "efficientnet_b7": (2.0, 3.1, 600, 84.3),
+    "efficientnet_b0": (1.0, 1.0, 224, 77.1, "5.3 M", "0.39 B"),
+    "efficientnet_b1": (1.0, 1.1, 240, 79.1, "7.8 M", "0.7 B"),
+    "efficientnet_b2": (1.1, 1.2, 260, 80.1, "9.2 M", "1.0 B"),
+    "efficientnet_b3": (1.2, 1.4, 300, 81.6, "12 M", "1.8 B"),
+    "efficientnet_b4": (1.4, 1.8, 380, 82.9, "19 M", "4.2 B"),
+    "efficientnet_b5": (1.6, 2.2, 456, 83.6, "30 M", "9.9 B"),
+    "efficientnet_b6": (1.8, 2.6, 528, 84.0, "43 M", "19 B"),
+    "efficientnet_b7": (2.0, 3.1, 600, 84.3, "66 M", "37 B"),
+}
+_NOTES = {
+    "efficientnet_b4": "4.39 B at 380 px; 4.2 B would be 368 px",
+    "efficientnet_b5": "10.27 B at 456 px; the print is 3.6 % below",
 }
 _SE = SqueezeExcite(divisor=4, of="input", rounding="truncate", act="silu", gate="sigmoid")
 
@@ -43,6 +48,14 @@ _B0_ROWS = (
 _TABLE_7 = published(
     "arXiv:1905.11946 table 7", {(1.0, 224, 4.0): 79.0, (2.0, 224): 78.9, (1.0, 448): 79.1, (1.2, 291, 1.4): 81.1}
 )
+_PRINTED_7 = {
+    **printed("arXiv:1905.11946 table 7", {(1.2, 291, 1.4): ("", "1.8 B")}),
+    **printed(
+        "arXiv:1905.11946 table 7",
+        {(1.0, 224, 4.0): ("", "1.8 B"), (2.0, 224): ("", "1.8 B"), (1.0, 448): ("", "1.9 B")},
+        "table 7's single dimensions: arithmetic is 12 to 20 % below the print",
+    ),
+}
 
 NETWORKS: Mapping[str, Network] = {
     name: Network(
@@ -60,6 +73,10 @@ NETWORKS: Mapping[str, Network] = {
             **published("arXiv:1905.11946 table 2", {(width, size): top1}),
             **(_TABLE_7 if name == "efficientnet_b0" else {}),
         },
+        printed={
+            **printed("arXiv:1905.11946 table 2", {(width, size): (params, macs)}, _NOTES.get(name, "")),
+            **(_PRINTED_7 if name == "efficientnet_b0" else {}),
+        },
     )
-    for name, (width, depth, size, top1) in _SCALED.items()
+    for name, (width, depth, size, top1, params, macs) in _SCALED.items()
 }

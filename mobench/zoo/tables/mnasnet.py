@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from mobench.zoo.rows import Network, Row, SqueezeExcite, head, published
+from mobench.zoo.rows import Network, Printed, Row, SqueezeExcite, Variant, head, printed, published
 
 # n, k, s, expansion, out, SE
 _A1 = (
@@ -44,7 +45,11 @@ def _single_type(expand: int, kernel: int) -> tuple[tuple[int, int, int, int, in
 
 
 def _network(
-    source: str, blocks: tuple[tuple[int, int, int, int, int, bool], ...], top1: Mapping[str, float], stem: int = 32
+    source: str,
+    blocks: tuple[tuple[int, int, int, int, int, bool], ...],
+    top1: Mapping[str, float],
+    counts: Mapping[Variant, Printed] | None = None,
+    stem: int = 32,
 ) -> Network:
     return Network(
         family="mnasnet",
@@ -75,13 +80,40 @@ def _network(
             for where, figure in top1.items()
             for key, value in published(f"arXiv:1807.11626 {where}", {(1.0, 224): figure}).items()
         },
+        printed=counts or {},
     )
 
 
+_A1_1 = _network(
+    "figure 7 and released code",
+    _A1,
+    {"table 1": 75.2},
+    {
+        **printed(
+            "arXiv:1807.11626 table 1", {(1.0, 224): ("3.9 M", "312 M")}, "arXiv:1905.02244 table 3 prints 315 M"
+        ),
+        **printed(
+            "arXiv:1807.11626 table 4", {(0.35, 224): ("1.7 M", "63 M")}, "61.7 M: how they round widths is not printed"
+        ),
+    },
+)
+_A1_035 = published("arXiv:1807.11626 table 4", {(0.35, 224): 64.1})
+
 NETWORKS: Mapping[str, Network] = {
-    "mnasnet_a1": _network("figure 7 and released code", _A1, {"table 1": 75.2}),
-    "mnasnet_b1": _network("released code", _B1, {"table 2": 74.5}),
-    "mnasnet_small": _network("released code (search2 of table 4)", _SMALL, {"table 4": 66.0}, stem=8),
+    "mnasnet_a1": replace(_A1_1, published={**_A1_1.published, **_A1_035}),
+    "mnasnet_b1": _network(
+        "released code",
+        _B1,
+        {"table 2": 74.5},
+        printed("arXiv:1807.11626 table 2", {(1.0, 224): ("4.4 M", "315 M")}),
+    ),
+    "mnasnet_small": _network(
+        "released code (search2 of table 4)",
+        _SMALL,
+        {"table 4": 66.0},
+        printed("arXiv:1807.11626 table 4", {(1.0, 224): ("2.0 M", "68 M")}),
+        stem=8,
+    ),
     "mnasnet_e3k3": _network("table 6: MBConv3 (k3x3) only", _single_type(3, 3), {"table 6": 71.8}),
     "mnasnet_e3k5": _network("table 6: MBConv3 (k5x5) only", _single_type(3, 5), {"table 6": 72.5}),
     "mnasnet_e6k3": _network("table 6: MBConv6 (k3x3) only", _single_type(6, 3), {"table 6": 74.9}),

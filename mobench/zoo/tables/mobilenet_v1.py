@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mobench.zoo.rows import Network, Row, SqueezeExcite, head, published
+from mobench.zoo.rows import Network, Row, SqueezeExcite, head, printed, published
 
 # out, n, s. The table prints s2 for the last layer, but with a 7x7 input and output: it is stride 1. The paper says
 # ReLU; the released code and all checkpoints use ReLU6.
 _ROWS = ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 6, 2), (1024, 2, 2))
+_CODE_PAGE = "tensorflow/models slim mobilenet_v1.md (released checkpoint)"
 # SENet does not spell the place out; this one gives its table 3 (4.7 M).
 _SE = SqueezeExcite(divisor=16, of="output", rounding="truncate", act="relu", gate="sigmoid", place="output")
 
@@ -39,7 +40,7 @@ _V1 = Network(
     published={
         # The paper prints these; for other combinations of width and size, the authors' released checkpoints.
         **published(
-            "tensorflow/models slim mobilenet_v1.md (released checkpoint)",
+            _CODE_PAGE,
             {
                 (0.75, 192): 67.2,
                 (0.75, 160): 65.3,
@@ -59,6 +60,44 @@ _V1 = Network(
         # w=2; d=1.4, w=1.2, r=1.3 (291 px)
         **published("arXiv:1905.11946 table 3", {(2.0, 224): 74.2, (1.0, 448): 72.7, (1.2, 291, 1.4): 75.6}),
     },
+    printed={
+        **printed(
+            _CODE_PAGE,
+            {
+                (0.5, 192): ("1.34 M", "110 M"),
+                (0.5, 128): ("1.34 M", "49 M"),
+                (0.25, 160): ("0.47 M", "21 M"),
+                (0.25, 128): ("0.47 M", "14 M"),
+            },
+        ),
+        **printed(
+            _CODE_PAGE,
+            {(0.75, 192): ("2.59 M", "233 M"), (0.75, 160): ("2.59 M", "162 M"), (0.75, 128): ("2.59 M", "104 M")},
+            "the code page's MACs at 0.75 are all 2.6 % below; the paper's 325 M at 224 px fits",
+        ),
+        **printed(_CODE_PAGE, {(0.25, 192): ("0.47 M", "34 M")}, "30.2 M; the page's own 41 M and 21 M fit the count"),
+        **printed(
+            "arXiv:1704.04861 table 6",
+            {(0.75, 224): ("2.6 M", "325 M"), (0.5, 224): ("1.3 M", "149 M"), (0.25, 224): ("0.5 M", "41 M")},
+        ),
+        **printed(
+            "arXiv:1704.04861 table 7",
+            {(1.0, 192): ("4.2 M", "418 M"), (1.0, 160): ("4.2 M", "290 M"), (1.0, 128): ("4.2 M", "186 M")},
+        ),
+        **printed(
+            "arXiv:1704.04861 table 7",
+            {(1.0, 224): ("4.2 M", "569 M")},
+            "table 1 prints stride 2 for the last depthwise layer, with the same size behind it: it is 1;"
+            " MobileNetV2 and MnasNet print 575 M",
+        ),
+        **printed("arXiv:1704.04861 table 9", {(0.5, 160): ("1.32 M", "76 M")}),
+        **printed("arXiv:1905.11946 table 3", {(2.0, 224): ("", "2.2 B"), (1.0, 448): ("", "2.2 B")}),
+        **printed(
+            "arXiv:1905.11946 table 3",
+            {(1.2, 291, 1.4): ("", "2.3 B")},
+            "2.44 B at 291 px, 2.22 B at 288 px: the size is not printed",
+        ),
+    },
 )
 
 NETWORKS: Mapping[str, Network] = {
@@ -68,12 +107,14 @@ NETWORKS: Mapping[str, Network] = {
         source="table 4: full convolutions instead of separable ones",
         rows=_full_conv(),
         published=published("arXiv:1704.04861 table 4", {(1.0, 224): 71.7}),
+        printed=printed("arXiv:1704.04861 table 4", {(1.0, 224): ("29.3 M", "4866 M")}),
     ),
     "mobilenet_v1_shallow": replace(
         _V1,
         source="table 5: without the five 14x14x512 layers",
         rows=_rows(middle=1),
         published=published("arXiv:1704.04861 table 5", {(1.0, 224): 65.3}),
+        printed=printed("arXiv:1704.04861 table 5", {(1.0, 224): ("2.9 M", "307 M")}),
     ),
     "mobilenet_v1_se": replace(
         _V1,
@@ -81,5 +122,10 @@ NETWORKS: Mapping[str, Network] = {
         source="table 3",
         rows=_rows(se=_SE),
         published=published("arXiv:1709.01507 table 3", {(1.0, 224): 74.7}),
+        printed=printed(
+            "arXiv:1709.01507 table 3",
+            {(1.0, 224): ("4.7 M", "572 M")},
+            "569.2 M; the print's 3 M more than MobileNetV1 include SE's pooling and scaling",
+        ),
     ),
 }

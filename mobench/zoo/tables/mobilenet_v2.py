@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mobench.zoo.rows import Network, Row, head, published
+from mobench.zoo.rows import Network, Row, head, printed, published
 
 # t, c, n, s
 _ROWS = (
@@ -16,6 +16,14 @@ _ROWS = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+_CODE_PAGE = "tensorflow/models slim mobilenet README (released checkpoint)"
+# Params the page prints at a width, and its MACs in millions at 224, 192, 160, 128 and 96 pixels.
+_CODE_PAGE_COUNTS = {
+    1.0: ("3.47 M", (None, 221, 154, 99, 56)),
+    0.75: ("2.61 M", (209, 153, 107, 69, 39)),
+    0.5: ("1.95 M", (97, 71, 50, 32, 18)),
+    0.35: ("1.66 M", (None, 43, 30, 20, 11)),
+}
 
 NETWORKS: Mapping[str, Network] = {
     "mobilenet_v2": Network(
@@ -38,7 +46,7 @@ NETWORKS: Mapping[str, Network] = {
             # The paper prints only two; the others are the authors' released checkpoints.
             **published("arXiv:1801.04381 table 4", {(1.0, 224): 72.0, (1.4, 224): 74.7}),
             **published(
-                "tensorflow/models slim mobilenet README (released checkpoint)",
+                _CODE_PAGE,
                 {
                     (1.3, 224): 74.4,
                     (1.0, 192): 70.7,
@@ -63,6 +71,31 @@ NETWORKS: Mapping[str, Network] = {
                 },
             ),
             **published("arXiv:1905.11946 table 3", {(2.0, 224): 76.4, (1.0, 448): 74.8, (1.0, 224, 4.0): 76.8}),
+        },
+        printed={
+            **printed(
+                "arXiv:1801.04381 table 4",
+                {(1.0, 224): ("3.4 M", "300 M")},
+                "3.505 M; the code page prints 3.47 M, as its checkpoints have it",
+            ),
+            **printed(
+                "arXiv:1801.04381 table 4",
+                {(1.4, 224): ("6.9 M", "585 M")},
+                "6.9 M is not reproducible: 6.11 M, and 6.06 M on the code page",
+            ),
+            **printed(_CODE_PAGE, {(1.3, 224): ("5.34 M", "509 M")}),
+            **{
+                key: value
+                for width, (params, macs) in _CODE_PAGE_COUNTS.items()
+                for size, millions in zip((224, 192, 160, 128, 96), macs, strict=True)
+                if millions
+                for key, value in printed(_CODE_PAGE, {(width, size): (params, f"{millions} M")}).items()
+            },
+            **printed("arXiv:1905.02244 table 3", {(0.35, 224): ("1.6 M", "59.2 M")}),
+            **printed(
+                "arXiv:1905.11946 table 3",
+                {(2.0, 224): ("", "1.1 B"), (1.0, 448): ("", "1.2 B"), (1.0, 224, 4.0): ("", "1.2 B")},
+            ),
         },
     ),
 }

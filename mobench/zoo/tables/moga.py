@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mobench.zoo.rows import Network, Row, SqueezeExcite, head, published
+from mobench.zoo.rows import Network, Row, SqueezeExcite, head, printed, published
 
 # out, s of the 14 searched blocks
 _PLACES = (
@@ -28,10 +28,11 @@ _A = "6k5 6k7 6k3 6k3s 3k3s 6k3s 6k3 6k7 3k7s 6k7 6k3 6k3 6k5s 6k5s"
 _A_FIGURE = "6k5 6k7 6k3s 6k3s 3k3s 6k3 6k3 6k7 3k7s 6k7 6k3 6k3 6k5s 6k5s"
 _B = "3k3 3k3 6k7 3k3 6k5 6k3s 6k5s 3k3 6k7s 6k7 3k5 6k7s 6k7s 6k3s"
 _C = "3k5 3k3 3k5 3k3 3k5 3k5 6k5s 3k5 3k5 6k3 6k3s 6k3s 6k3s 6k3s"
+_A_NOTE = "the code has SE on block 6 where the figure has it on block 3; both fit the print"
 _SE = SqueezeExcite(divisor=4, of="hidden", rounding="truncate", act=None, gate="hardsigmoid")
 
 
-def _network(choices: str, source: str, top1: float) -> Network:
+def _network(choices: str, source: str, top1: float, params: str, macs: str, note: str = "") -> Network:
     blocks = [
         Row(
             kind="inverted",
@@ -58,12 +59,13 @@ def _network(choices: str, source: str, top1: float) -> Network:
         rounding="round8",
         bn_eps=1e-5,
         published=published("arXiv:1908.01314 table 3", {(1.0, 224): top1}),
+        printed=printed("arXiv:1908.01314 table 3", {(1.0, 224): (params, macs)}, note),
     )
 
 
 NETWORKS: Mapping[str, Network] = {
-    "moga_a": _network(_A, "released code", 75.9),
-    "moga_a_figure": _network(_A_FIGURE, "the paper's figure", 75.9),
-    "moga_b": _network(_B, "released code and figure", 75.5),
-    "moga_c": _network(_C, "released code and figure", 75.3),
+    "moga_a": _network(_A, "released code", 75.9, "5.1 M", "304 M", _A_NOTE),
+    "moga_a_figure": _network(_A_FIGURE, "the paper's figure", 75.9, "5.1 M", "304 M", _A_NOTE),
+    "moga_b": _network(_B, "released code and figure", 75.5, "5.5 M", "248 M"),
+    "moga_c": _network(_C, "released code and figure", 75.3, "5.4 M", "221 M"),
 }

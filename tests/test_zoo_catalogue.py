@@ -1,0 +1,125 @@
+"""The list of networks: order, variants, and printed counts against ours, none of which differs in silence."""
+
+import re
+
+import pytest
+
+from mobench import zoo
+from mobench.errors import BadInputError
+from mobench.zoo import catalogue
+from mobench.zoo.count import count
+from mobench.zoo.tables import NETWORKS
+
+PRINTED = [(name, variant) for name in NETWORKS for variant in NETWORKS[name].printed]
+
+
+def spec_of(name, variant):
+    width, size, *depth = variant
+    return zoo.get(name, width=width, input_size=size, depth=depth[0] if depth else None)
+
+
+@pytest.mark.parametrize(("name", "variant"), PRINTED)
+def test_what_is_printed_agrees_or_says_why_not(name, variant):
+    """Params within the last digit or 0.1 M (papers truncate), MACs within the last digit or 1 %, else a note."""
+    spec = spec_of(name, variant)
+    printed, counts = spec.printed, count(spec)
+    assert printed.params or printed.macs
+    assert re.match(r"arXiv:\d{4}\.\d{5}(v\d| \(ICCV\))? table \d+$|tensorflow/models ", printed.source)
+    off = []
+    for text, value, slack in ((printed.params, counts.params, 0.1e6), (printed.macs, counts.macs, None)):
+        if text:
+            number, unit = text.split()
+            scale = {"M": 1e6, "B": 1e9}[unit]
+            digit = scale / 10 ** len(number.partition(".")[2])
+            allowed = max(digit, 0.01 * float(number) * scale if slack is None else slack)
+            off.append(abs(value - float(number) * scale) > allowed * (1 + 1e-9))
+    assert catalogue.agrees(spec) is not any(off)
+    assert printed.note or not any(off)
+
+
+def test_every_printed_accuracy_has_its_printed_counts_where_the_table_has_both():
+    """The tables that print accuracy alone: V3's table 5, MnasNet's 6, SENet's 14 and, for params only, 10."""
+    alone = {
+        source
+        for name, network in NETWORKS.items()
+        for variant, published in network.published.items()
+        if variant not in network.printed
+        for source in [published.source]
+    }
+    assert alone == {"arXiv:1905.02244 table 5", "arXiv:1807.11626 table 6", "arXiv:1709.01507 table 14"}
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("mobilenet_v1", "stride 2 for the last depthwise layer"),
+        ("mobilenet_v2", "3.505 M"),
+        ("mobilenet_v2_1.4_224", "6.9 M is not reproducible: 6.11 M"),
+        ("mobilenet_v3_large", "217 M"),
+        ("mobilenet_v3_small", "66 M"),
+        ("mobilenet_v3_small_minimalistic", "65 M is not reproducible"),
+        ("efficientnet_b0_1.0_224_d4.0", "12 to 20 % below"),
+        ("efficientnet_b4", "4.39 B"),
+        ("efficientnet_b5", "10.27 B"),
+        ("resnet50", "3.86 B"),
+        ("se_resnet50_stride1x1", "0.26 %"),
+        ("mobilenet_v1_se", "pooling and scaling"),
+        ("moga_a", "figure"),
+        ("alexnet", "two towers"),
+    ],
+)
+def test_known_misprints_and_conventions_are_said(label, said):
+    assert said in zoo.get(label).printed.note
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_a_note_says_what_the_count_is(name):
+    """Figures in notes that begin with our own count are that count, to their digits."""
+    for variant, printed in NETWORKS[name].printed.items():
+        if match := re.match(r"(\d+\.\d+) ([MB])(;|:| at)", printed.note):
+            spec = spec_of(name, variant)
+            scale = {"M": 1e6, "B": 1e9}[match[2]]
+            digit = scale / 10 ** len(match[1].partition(".")[2])
+            ours = (count(spec).params, count(spec).macs)
+            assert min(abs(float(match[1]) * scale - value) for value in ours) <= digit / 2
+
+
+def test_nothing_printed_agrees_with_nothing():
+    assert catalogue.agrees(zoo.get("mobilenet_v3_large_relu")) is None
+    assert catalogue.agrees(zoo.get("mobilenet_v2", width=0.66)) is None
+    assert catalogue.params_agree("", 1) and catalogue.macs_agree("", 1)
+
+
+@pytest.mark.parametrize("text", ["5.4", "5.4M", "5,4 M", "about 5 M", "", "5.4 k"])
+def test_a_printed_figure_is_a_number_with_a_unit(text):
+    with pytest.raises(BadInputError, match="is not a number with a unit"):
+        catalogue.read(text)
+
+
+def test_the_list_has_every_name_once_each_network_before_its_variants():
+    order = catalogue.ordered()
+    assert sorted(order) == sorted(zoo.names())
+    for name in order:
+        first = catalogue.base(name)
+        group = (first, *catalogue.variants(first))
+        assert order[order.index(first) : order.index(first) + len(group)] == group
+    assert catalogue.variants("mobilenet_v3_small_no_se") == ("mobilenet_v3_small", "mobilenet_v3_small_minimalistic")
+    assert catalogue.variants("efficientnet_b0") == ()
+
+
+def test_families_together_are_the_list():
+    together = [spec.name for family in catalogue.families() for spec in catalogue.of_family(family)]
+    assert together == [spec.name for spec in catalogue.of_family()] == list(catalogue.ordered())
+
+
+def test_an_unknown_family_is_one_line_with_the_known_ones():
+    with pytest.raises(BadInputError, match=r"no family is named 'resnets'.*mobilenet_v1, mobilenet_v2, .*resnet"):
+        catalogue.of_family("resnets")
+
+
+def test_printed_sizes_begin_with_the_networks_own():
+    labels = [spec.label for spec in catalogue.printed_sizes("mobilenet_v1")]
+    assert labels[:3] == ["mobilenet_v1", "mobilenet_v1_2.0_224", "mobilenet_v1_1.0_448"]
+    assert labels[-1] == "mobilenet_v1_1.2_291_d1.4"
+    assert len(labels) == len(set(labels)) == 19
+    assert [spec.label for spec in catalogue.printed_sizes("mobilenet_v3_large_no_se")] == ["mobilenet_v3_large_no_se"]
