@@ -83,7 +83,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """A float model file that is quantized as it stands, and its input; the file's own logits verify what it becomes."""
+    """A float model file that is quantized as it stands, and its input; its own logits verify what it becomes."""
 
     path: Path
     input: str
@@ -97,7 +97,8 @@ class Request:
     ``network`` is the manifest's description: name, label, family, width, depth, input_size, padding, bn_eps,
     params, macs; of a model from outside the zoo also ``source``, and what it does not have is None. ``given`` is the
     file to quantize where there is one: ``weights`` then only describes it. ``memory_mb`` is what the export will take
-    at its most, about. Everything in it must be picklable: it travels to a worker process.
+    at its most, about. An INT8 file leaves the ``keep_float`` layers in float that do most damage; ``explain`` has its
+    manifest tell where it loses. Everything in it must be picklable: it travels to a worker process.
     """
 
     network: Mapping[str, Any]
@@ -109,6 +110,8 @@ class Request:
     via: Via = "torch"
     given: Given | None = None
     memory_mb: float = 0.0
+    keep_float: int = 0
+    explain: bool = False
 
     @property
     def channels_last(self) -> bool:
@@ -156,6 +159,8 @@ class Request:
             "calibration": self.calibration.sha256 if self.uses_calibration(precision) else None,
             "versions": self.versions(precision),
         }
+        if precision == "int8" and self.keep_float:
+            parts["keep_float"] = self.keep_float
         return _digest(parts)
 
     def module_key(self) -> str:
@@ -175,12 +180,19 @@ class Request:
             manifest = dict(artifacts.read(path).manifest)
         except MobenchError:
             return None  # damaged, or not ours: it is exported again
-        return manifest if manifest.get("key") == self.key(precision) else None
+        told = precision != "int8" or not self.explain or "explanation" in manifest
+        return manifest if told and manifest.get("key") == self.key(precision) else None
 
     def manifest(
-        self, precision: str, path: Path, verification: Mapping[str, Any], runtime: Mapping[str, Any], created: str
+        self,
+        precision: str,
+        path: Path,
+        verification: Mapping[str, Any],
+        runtime: Mapping[str, Any],
+        created: str,
+        **more: Any,
     ) -> dict[str, Any]:
-        """Return the manifest of the file that now lies at ``path`` and was verified in ``runtime``."""
+        """Return the manifest of the file that now lies at ``path`` and was verified in ``runtime``; ``more`` joins it."""
         size = self.weights.preprocess.size
         manifest = {
             "schema": SCHEMA,
@@ -203,6 +215,7 @@ class Request:
             "versions": self.versions(precision),
             "verification": {**verification, "images": self.calibration.describe()["name"]},
             "runtime": dict(runtime),
+            **more,
             "key": self.key(precision),
             "created": created,
         }

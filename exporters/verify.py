@@ -69,7 +69,7 @@ def compare(reference: Float32, logits: npt.NDArray[Any]) -> Comparison:
     """
     if logits.shape != reference.shape:
         raise ExportError(
-            f"outputs of shape {logits.shape}", f"torch's is {reference.shape}", "this is a bug: report it"
+            f"outputs of shape {logits.shape}", f"the reference's is {reference.shape}", "this is a bug: report it"
         )
     if not np.isfinite(logits).all():
         raise ExportError("outputs that are not finite", "a range overflowed", "try other calibration images")
@@ -94,7 +94,7 @@ def compare(reference: Float32, logits: npt.NDArray[Any]) -> Comparison:
     )
 
 
-def check(comparison: Comparison, tolerance: Tolerance, what: str) -> None:
+def check(comparison: Comparison, tolerance: Tolerance, what: str, reference: str = "torch") -> None:
     """Raise an ExportError that names ``what``, the figure and the bound when a bound does not hold."""
     broken = []
     if tolerance.max_rel_error is not None and comparison.max_rel_error > tolerance.max_rel_error:
@@ -105,15 +105,15 @@ def check(comparison: Comparison, tolerance: Tolerance, what: str) -> None:
         broken.append(f"signal-to-noise {comparison.snr_db:.1f} dB (at least {tolerance.min_snr_db:g})")
     if broken:
         raise ExportError(
-            f"{what} is too far from torch",
+            f"{what} is too far from {reference}",
             "; ".join(broken),
             "no file was kept; try other calibration images or another precision",
         )
 
 
-def manifest_entry(comparison: Comparison, tolerance: Tolerance) -> dict[str, Any]:
-    """Return what a manifest says of the check, figures to six digits."""
+def manifest_entry(comparison: Comparison, tolerance: Tolerance, reference: str = "torch fp32") -> dict[str, Any]:
+    """Return what a manifest says of the check against ``reference``, figures to six digits."""
     figures = {
         key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in asdict(comparison).items()
     }
-    return {"reference": "torch fp32", **figures, "tolerance": asdict(tolerance)}
+    return {"reference": reference, **figures, "tolerance": asdict(tolerance)}

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from exporters.recipe import STATISTICS_IMAGES, VERIFIED_IMAGES, Request
+from exporters import given
+from exporters.explain import Ranking, Study
+from exporters.recipe import STATISTICS_IMAGES, VERIFIED_IMAGES, Given, Request
 from mobench.errors import BadInputError, ExportError, MissingExtraError, MobenchError
 
 if TYPE_CHECKING:
@@ -28,32 +30,51 @@ if TYPE_CHECKING:
 
 CONVERTERS = {"onnx": "exporters.to_onnx", "tflite": "exporters.to_tflite"}
 QUANTIZERS = {"onnx": "exporters.quantize_onnx", "tflite": "exporters.quantize_tflite"}
-_MOST = 4  # modules and image sets kept for the next request: a network's other format, or other networks' images
+# What torch and the runtimes say where an allocation fails, without a type of its own.
+_NO_MEMORY = ("can't allocate memory", "Failed to allocate memory", "std::bad_alloc")
+EXPLAINED = "explained"  # in place of a precision, in the name of the FP32 file that only an explanation reads
+_MOST = 2  # modules and image sets kept for the next request: a network's other format, or other networks' images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """torch's logits [N, classes] for the images [N, S, S, 3] that the files are verified on."""
+    """torch's logits [N, classes] for the images [N, S, S, 3] that the files are verified on.
+
+    They are None where a file is given: its runtime has the last word on them, and runs in a process of its own.
+    """
 
     images: npt.NDArray[np.float32]
-    logits: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Converted:
-    """A file that was written under a temporary name, not yet verified."""
+    """A file that was written under a temporary name, not yet verified; its layers ``kept`` are in float."""
 
     precision: str
     path: Path
+    kept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What explains the INT8 file that follows, and the FP32 file it is held against, under a temporary name."""
+
+    study: Study
+    fp32: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """A precision that could not be converted, with the traceback for whoever looks for the cause."""
+    """A precision that could not be converted, with the traceback for whoever looks for the cause.
+
+    ``out_of_memory``: it might go well where nothing else runs.
+    """
 
     precision: str
     error: MobenchError
     trace: str
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +82,7 @@ class Done:
     """The request is finished; the next may come."""
 
 
-Message = Reference | Converted | Failed | Done
+Message = Reference | Converted | Explained | Failed | Done
 
 
 class Kept:
@@ -87,13 +108,25 @@ def temporary_path(path: Path, pid: int) -> Path:
 def convert(request: Request, send: Callable[[Message], None], images: Kept, modules: Kept) -> None:
     """Convert a network to all precisions asked for, one float conversion for all; failures are sent, not raised."""
     left = list(request.precisions)
+    kept: tuple[str, ...] = ()
     try:
         calibration: npt.NDArray[np.float32] = images.get(
             request.images_key(), lambda: request.calibration.images(request.weights.preprocess)
         )
-        module, reference = modules.get(request.module_key(), lambda: _module(request, calibration))
-        send(reference)
-        make = _maker(request, module, calibration)
+        if request.given is None:
+            module, reference = modules.get(request.module_key(), lambda: _module(request, calibration))
+            send(reference)
+            ranking: Ranking | None = None
+            if "int8" in request.precisions and (request.keep_float or request.explain):
+                ranking = modules.get(f"ranking {request.module_key()}", lambda: Ranking(module, calibration))
+                kept = ranking.worst(request.keep_float)
+            make = _maker(request, module, calibration, kept)
+            if ranking is not None and request.explain:
+                fp32 = _write(request.path(EXPLAINED), make("fp32"))
+                send(Explained(study=ranking.study(reference.images, kept), fp32=fp32))
+        else:
+            send(Reference(images=calibration[:VERIFIED_IMAGES], logits=None))
+            make = _quantizer(request, request.given, calibration)
         for precision in request.precisions:
             try:
                 path = request.path(precision)
@@ -102,7 +135,7 @@ def convert(request: Request, send: Callable[[Message], None], images: Kept, mod
                 send(_failed(request, precision, error))
             else:
                 try:
-                    send(Converted(precision=precision, path=written))
+                    send(Converted(precision=precision, path=written, kept=kept if precision == "int8" else ()))
                 except BrokenPipeError:  # the parent is gone: nobody will take the file over
                     written.unlink(missing_ok=True)
                     raise
@@ -115,14 +148,23 @@ def convert(request: Request, send: Callable[[Message], None], images: Kept, mod
     send(Done())
 
 
-def _maker(request: Request, module: nn.Module, images: npt.NDArray[np.float32]) -> Callable[[str], bytes]:
-    """Do what all precisions share; return what gives the file in one of them."""
+def _maker(
+    request: Request, module: nn.Module, images: npt.NDArray[np.float32], kept: tuple[str, ...]
+) -> Callable[[str], bytes]:
+    """Do what all precisions share; return what gives the file in one of them, in INT8 with ``kept`` in float."""
     if request.via == "tensorflow":
         road = importlib.import_module("exporters.via_tensorflow")
         network = road.build(request.network, module)
         return lambda precision: road.convert(network, precision, images)
     model: bytes = importlib.import_module(CONVERTERS[request.format]).convert(module, request.weights.preprocess.size)
-    return lambda precision: _in_precision(model, request.format, precision, images)
+    return lambda precision: _in_precision(model, request.format, precision, images, kept)
+
+
+def _quantizer(request: Request, file: Given, images: npt.NDArray[np.float32]) -> Callable[[str], bytes]:
+    """Read a float model file; return what gives it in one of the other precisions."""
+    model, restore = given.read(file, request.format)
+    turned = given.calibration(request, images)
+    return lambda precision: restore(_in_precision(model, request.format, precision, turned))
 
 
 def _module(request: Request, images: npt.NDArray[np.float32]) -> tuple[nn.Module, Reference]:
@@ -143,13 +185,15 @@ def _module(request: Request, images: npt.NDArray[np.float32]) -> tuple[nn.Modul
     return module.requires_grad_(False), Reference(images=verified, logits=torch.cat(logits).numpy())
 
 
-def _in_precision(model: bytes, file_format: str, precision: str, images: npt.NDArray[np.float32]) -> bytes:
+def _in_precision(
+    model: bytes, file_format: str, precision: str, images: npt.NDArray[np.float32], kept: tuple[str, ...] = ()
+) -> bytes:
     if precision == "fp32":
         return model
     quantizer = importlib.import_module(QUANTIZERS[file_format])
     made: dict[str, Callable[[], bytes]] = {
         "fp16": lambda: quantizer.to_fp16(model),
-        "int8": lambda: quantizer.to_int8(model, images),
+        "int8": lambda: quantizer.to_int8(model, images, **({"keep_float": kept} if kept else {})),
     }
     return made[precision]()
 
@@ -177,7 +221,12 @@ def _failed(request: Request, precision: str, error: Exception) -> Failed:
         what = f"{request.path(precision).name} could not be exported"
         first = str(error).strip().splitlines() or [""]
         shown = ExportError(what, f"{type(error).__name__}: {first[0][:300]}", "see --verbose for the libraries' words")
-    return Failed(precision=precision, error=shown, trace="".join(traceback.format_exception(error)))
+    return Failed(
+        precision=precision,
+        error=shown,
+        trace="".join(traceback.format_exception(error)),
+        out_of_memory=isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY),
+    )
 
 
 def main() -> int:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporters.export import Outcome, export_all
+from exporters.export import export_all
+from exporters.finish import Outcome
 from exporters.recipe import Request, Via
 from mobench import artifacts, data, zoo
 from mobench.errors import BadInputError, MissingExtraError, MobenchError
@@ -43,6 +44,8 @@ def export_networks(
     depth: float | None = None,
     input_size: int | None = None,
     padding: Padding | None = None,
+    keep_float: int = 0,
+    explain: bool = False,
     out: Path = Path("artifacts"),
     via: Via = "torch",
     jobs: int | None = None,
@@ -65,6 +68,8 @@ def export_networks(
         depth: depth multiplier, of the repeats of blocks.
         input_size: side of the input in pixels.
         padding: `symmetric` or `same`.
+        keep_float: how many layers an INT8 file leaves in float, those that do most damage.
+        explain: have the INT8 files' manifests tell where they lose.
         out: folder of the files.
         via: the road there: `torch` (its own converters), or `tensorflow` (the same network in Keras), a check on it.
         jobs: exports side by side; None is one a core, at most four.
@@ -111,6 +116,8 @@ def export_networks(
                 precisions=tuple(dict.fromkeys(precisions)),
                 folder=out,
                 via=via,
+                keep_float=keep_float,
+                explain=explain,
             )
             for file_format in dict.fromkeys(formats)
         ]
@@ -191,6 +198,8 @@ def record(outcome: Outcome) -> dict[str, Any]:
         "nodes_delegated": runtime.get("nodes_delegated"),
         "nodes_total": runtime.get("nodes_total"),
         "not_delegated": runtime.get("not_delegated", {}),
+        "keep_float": outcome.manifest.get("keep_float"),
+        "explanation": outcome.explanation or outcome.manifest.get("explanation"),
         "seconds": outcome.seconds,
         "error": str(outcome.error) if outcome.error else None,
     }

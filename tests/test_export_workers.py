@@ -16,7 +16,8 @@ import pytest
 from tiny_export import CLASSES, TinyImages, TinyWeights, channels_first, request, run_onnx, tiny_module
 
 from exporters import worker
-from exporters.export import Outcome, _finish, export_all
+from exporters.export import export_all
+from exporters.finish import Outcome, finish
 from exporters.recipe import Request
 from mobench import artifacts
 from mobench.errors import ExportError, SessionError
@@ -76,8 +77,10 @@ def test_full_disk_at_the_manifest_leaves_no_file_without_one(
     monkeypatch.setattr(artifacts, "write_manifest", refuse)
     begun = tmp_path / ".tiny-fp32.1.onnx"
     begun.write_bytes(b"model")
+    logits = reference.logits
+    assert logits is not None
     with pytest.raises(ExportError, match=r"cannot write .*No space left on device"):
-        _finish(request(tmp_path), "fp32", begun, reference, lambda path, inputs: (reference.logits, {}))
+        finish(request(tmp_path), "fp32", begun, reference.images, logits, lambda path, inputs: (logits, {}))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -25,19 +25,22 @@ def tiny_module() -> Any:
     import torch
     from torch import nn
 
-    from mobench.zoo.blocks import ConvBN, Dense, Pool, SqueezeExcite
+    from mobench.zoo.blocks import ConvBN, Dense, InvertedResidual, Pool, Rules
+    from mobench.zoo.rows import Row, SqueezeExcite
     from mobench.zoo.spec import Layer
 
-    common: dict[str, Any] = {"padding": "same", "bn_eps": 1e-3}
-    torch.manual_seed(0)
-    module = nn.Sequential(
-        ConvBN(3, 8, 3, stride=2, act="relu6", size=SIZE, **common),
-        ConvBN(8, 8, 3, groups=8, act="hardswish", size=SIZE // 2, **common),
-        SqueezeExcite(8, 4),
-        ConvBN(8, 64, 1, act="relu", size=SIZE // 2, **common),
-        Pool(),
-        Dense(Layer(kind="dense", inp=64, out=CLASSES, size=1)),
+    rules = Rules(padding="same", bn_eps=1e-3)
+    se = SqueezeExcite(divisor=2, of="hidden", rounding="truncate", act="relu", gate="hardsigmoid")
+    stem = Layer(
+        kind="conv", inp=3, out=8, size=SIZE, kernel=3, stride=2, act="relu6", rule=Row(kind="conv", out=8, kernel=3)
     )
+    block = Layer(
+        kind="inverted", inp=8, hidden=8, out=64, size=SIZE // 2, kernel=3, act="hardswish", se=4,
+        rule=Row(kind="inverted", out=64, kernel=3, se=se),
+    )  # fmt: skip
+    head = Layer(kind="dense", inp=64, out=CLASSES, size=1, rule=Row(kind="dense", out=CLASSES))
+    torch.manual_seed(0)
+    module = nn.Sequential(ConvBN(stem.parts[0], rules), InvertedResidual(block, rules), Pool(), Dense(head))
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.running_mean, -0.2, 0.2)
@@ -95,7 +98,8 @@ class TinyImages:
 
 
 def request(folder: Path, how: str = "", label: str = "tiny", precisions: tuple[str, ...] = ("fp32",)) -> Request:
-    network = {"name": "tiny", "label": label, "width": 1.0, "input_size": SIZE, "padding": "same", "bn_eps": 1e-3}
+    network: dict[str, Any] = {"name": "tiny", "label": label, "width": 1.0, "depth": 1.0, "input_size": SIZE}
+    network |= {"padding": "same", "bn_eps": 1e-3}
     return Request(
         network=network,
         weights=TinyWeights(how),

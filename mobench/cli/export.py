@@ -9,7 +9,7 @@ from typing import get_args
 
 import click
 
-from exporters.export import Outcome
+from exporters.finish import Outcome
 from exporters.recipe import Via
 from mobench.cli.terminal import echo_table
 from mobench.exporting import export_networks, record
