@@ -64,7 +64,6 @@ class Study:
     def report(self, reference: Logits, fp32: Logits, int8: Logits, runtime: str) -> dict[str, Any]:
         """Return what the manifest says, JSON-able; the arguments are torch's logits and those of the two files."""
         stages = {
-            "torch FP32": reference,
             f"FP32 file in {runtime}": fp32,
             "INT8 simulated in torch": self.simulated,
             f"INT8 file in {runtime}": int8,
@@ -75,7 +74,10 @@ class Study:
                 {key: round(value, 2) if isinstance(value, float) else value for key, value in asdict(layer).items()}
                 for layer in self.layers
             ],
-            "stages": [{"stage": name, **_figures(reference, logits)} for name, logits in stages.items()],
+            "stages": [
+                {"stage": "torch FP32", "snr_db": None, "top1_agreement": 100.0},
+                *({"stage": name, **_figures(reference, logits)} for name, logits in stages.items()),
+            ],
             "keep_float": [{"layers": n, **_figures(reference, logits)} for n, logits in self.kept_float.items()],
             "verdict": self.verdict(reference),
         }

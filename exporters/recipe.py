@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobench import artifacts
-from mobench.errors import MobenchError
+from mobench.errors import BadInputError, MobenchError
 from mobench.records import Format, Preprocess
 
 if TYPE_CHECKING:
@@ -113,6 +113,16 @@ class Request:
     keep_float: int = 0
     explain: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse what only a torch module on our own road can be asked for."""
+        if (self.keep_float or self.explain) and (self.via != "torch" or self.given):
+            made = self.given.path.name if self.given else f"made via {self.via}"
+            raise BadInputError(
+                f"--keep-float and --explain of {self.network['label']}",
+                f"it is no torch module but {made}",
+                "leave them out",
+            )
+
     @property
     def channels_last(self) -> bool:
         """Whether the file reads [N, S, S, 3] and not [N, 3, S, S]."""
@@ -192,7 +202,7 @@ class Request:
         created: str,
         **more: Any,
     ) -> dict[str, Any]:
-        """Return the manifest of the file that now lies at ``path`` and was verified in ``runtime``; ``more`` joins it."""
+        """Return the manifest of the file now at ``path``, verified in ``runtime``; ``more`` joins it."""
         size = self.weights.preprocess.size
         manifest = {
             "schema": SCHEMA,

@@ -14,6 +14,7 @@ from exporters.recipe import Via
 from mobench.cli.terminal import echo_table
 from mobench.exporting import export_networks, record
 from mobench.records import FORMATS, PRECISIONS, Format
+from mobench.report import explanation
 from mobench.report.tables import Column
 from mobench.zoo.spec import Padding
 
@@ -65,6 +66,19 @@ def echo_outcomes(outcomes: Sequence[Outcome]) -> None:
     echo_table(COLUMNS, rows, notes)
 
 
+def echo_explanations(outcomes: Sequence[Outcome]) -> None:
+    """Print where each INT8 file loses; the layers once for a network, as they are the same in both formats."""
+    told = None
+    for outcome in outcomes:
+        if found := outcome.explanation or outcome.manifest.get("explanation"):
+            if found["layers"] != told:
+                click.echo(f"\n{outcome.label}: the damage of each layer")
+                echo_table(explanation.LAYER_COLUMNS, found["layers"], explanation.layer_notes(found))
+            told = found["layers"]
+            click.echo(f"\n{outcome.path.name}: where it is lost")
+            echo_table(explanation.STAGE_COLUMNS, explanation.stage_rows(found), [found["verdict"]])
+
+
 @click.command()
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
 @click.option("--fp32", "flags", flag_value="fp32", multiple=True, help="Short for --precision fp32, the default.")
@@ -81,6 +95,9 @@ def echo_outcomes(outcomes: Sequence[Outcome]) -> None:
 @click.option("--depth", type=float, metavar="X", help="Depth multiplier.")
 @click.option("--size", type=int, metavar="PIXELS", help="Side of the input.")
 @click.option("--padding", type=click.Choice(get_args(Padding)), help="Default: what the weights were trained with.")
+@click.option("--keep-float", type=click.IntRange(0), default=0, metavar="N",
+              help="Leave the N layers in float that INT8 damages most.")  # fmt: skip
+@click.option("--explain", is_flag=True, help="Where INT8 loses: a table of layers, and of the stages from torch on.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("artifacts"), show_default=True)
 @click.option("--via", type=click.Choice(get_args(Via)), default="torch", show_default=True,
               help="tensorflow: the same network built in Keras, converted by TFLiteConverter.")  # fmt: skip
@@ -102,6 +119,8 @@ def command(
     depth: float | None,
     size: int | None,
     padding: Padding | None,
+    keep_float: int,
+    explain: bool,
     out: Path,
     via: Via,
     jobs: int | None,
@@ -119,6 +138,8 @@ def command(
             click.echo(outcome.log, err=True)
 
     asked = [precision for precision in PRECISIONS if precision in (*flags, *precisions)]
+    if (keep_float or explain) and "int8" not in asked:
+        raise click.UsageError("--keep-float and --explain are about INT8 files: add --int8")
     outcomes = export_networks(
         networks,
         precisions=asked or ("fp32",),
@@ -131,6 +152,8 @@ def command(
         depth=depth,
         input_size=size,
         padding=padding,
+        keep_float=keep_float,
+        explain=explain,
         out=out,
         via=via,
         jobs=jobs,
@@ -141,4 +164,6 @@ def command(
         click.echo(json.dumps([record(outcome) for outcome in outcomes], indent=1, allow_nan=False))
     else:
         echo_outcomes(outcomes)
+        if explain:
+            echo_explanations(outcomes)
     return 1 if any(outcome.error for outcome in outcomes) else 0
