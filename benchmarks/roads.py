@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
-from exporters.export import Outcome
+from exporters.finish import Outcome
 from mobench import artifacts, campaign, plan, store, zoo
 from mobench.errors import MobenchError
 from mobench.exporting import export_networks
@@ -135,7 +135,9 @@ def main() -> None:
     arguments = parser.parse_args()
     precision = "int8" if arguments.snr else arguments.precision
     names = arguments.only or (SE_NETWORKS if arguments.snr else zoo.names())
-    models, campaigns = arguments.folder / "models", arguments.folder / "campaigns"
+    # Random weights take their statistics from the calibration images: with others, they are other weights.
+    models = arguments.folder / ("models-lifelike" if arguments.photographs else "models")
+    campaigns = arguments.folder / "campaigns"
     campaigns.mkdir(parents=True, exist_ok=True)
     try:
         exported = list(
