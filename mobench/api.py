@@ -15,7 +15,7 @@ from mobench import campaign, plan
 from mobench.errors import BadInputError
 from mobench.exporting import export_networks, record
 from mobench.measure import Settings
-from mobench.records import FORMATS, Format, Run
+from mobench.records import Format, Run
 from mobench.stats import summarize
 from mobench.verdicts import comparison
 from mobench.verdicts.comparability import refuse
@@ -29,14 +29,15 @@ Names = str | Path | Sequence[str | Path]
 
 
 def export(
-    networks: Names, *, precisions: Sequence[str] = ("fp32",), formats: Sequence[Format] = FORMATS, **options: Any
+    models: Names, *, precisions: Sequence[str] = (), formats: Sequence[Format] = (), **options: Any
 ) -> pd.DataFrame:
-    """Export networks; return a row a file, as `mobench export --json` prints them.
+    """Export models; return a row a file, as `mobench export --json` prints them.
 
     Args:
-        networks: a name, or several, of `mobench models`.
-        precisions: of fp32, fp16, int8.
-        formats: of onnx, tflite.
+        models: a name, or several, of `mobench models`; `timm:NAME`, `torchvision:NAME`, `FILE.py:FACTORY`; or float
+            .onnx and .tflite files, which are quantized.
+        precisions: of fp32, fp16, int8; where empty FP32, and INT8 of files.
+        formats: of onnx, tflite; both where empty.
         options: as `mobench.exporting.export_networks` takes them: weights, calibration_dir, width, input_size, out ...
 
     Raises:
@@ -44,7 +45,7 @@ def export(
     """
     import pandas as pd
 
-    outcomes = export_networks(_texts(networks), precisions=precisions, formats=formats, **options)
+    outcomes = export_networks(_texts(models), precisions=precisions, formats=formats, **options)
     return pd.DataFrame([record(outcome) for outcome in outcomes])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,11 @@ import numpy.typing as npt
 
 from exporters.export import export_all
 from exporters.finish import Outcome
-from exporters.recipe import Request, Via
-from mobench import artifacts, data, zoo
+from exporters.recipe import STATISTICS_IMAGES, Request, Via
+from mobench import artifacts, data, files, own_models, zoo
 from mobench.errors import BadInputError, MissingExtraError, MobenchError
 from mobench.records import FORMATS, RUNTIME_FORMATS, Format, Target
-from mobench.zoo import weights as zoo_weights
-from mobench.zoo.count import count
+from mobench.subjects import Asked, Say, Subject, Triple, from_zoo
 from mobench.zoo.spec import Padding
 from runners import desktop
 
@@ -27,6 +28,7 @@ _NEEDED_FOR = {
     "onnx": {"onnx": "onnx", "onnxscript": "onnxscript"},
     "tflite": {"litert_torch": "litert-torch", "ai_edge_quantizer": "ai-edge-quantizer"},
 }
+_NEEDED_FOR_FILES = {"onnx": {"onnx": "onnx"}, "tflite": {"ai_edge_quantizer": "ai-edge-quantizer"}}
 _FORMATS_VIA: Mapping[Via, tuple[Format, ...]] = {"torch": FORMATS, "tensorflow": ("tflite",)}
 _PREDICT_DEADLINE_S = 600.0
 
@@ -34,9 +36,9 @@ _PREDICT_DEADLINE_S = 600.0
 def export_networks(
     names: Sequence[str],
     *,
-    precisions: Sequence[str] = ("fp32",),
+    precisions: Sequence[str] = (),
     formats: Sequence[Format] = (),
-    weights: str = "pretrained",
+    weights: str | None = None,
     calibration_dir: Path | None = None,
     calibration_count: int = 100,
     seed: int = 0,
@@ -44,6 +46,10 @@ def export_networks(
     depth: float | None = None,
     input_size: int | None = None,
     padding: Padding | None = None,
+    bn_eps: float | None = None,
+    mean: Triple | None = None,
+    std: Triple | None = None,
+    crop: float | None = None,
     keep_float: int = 0,
     explain: bool = False,
     out: Path = Path("artifacts"),
@@ -52,88 +58,171 @@ def export_networks(
     say: Callable[[Outcome], None] | None = None,
     talk: Callable[[str], None] | None = None,
 ) -> list[Outcome]:
-    """Export networks; return one outcome a file, in the order of names, formats and precisions.
+    """Export models; return one outcome a file, in the order of names, formats and precisions.
 
     A failed export is an outcome with its error and does not stop the others.
 
     Args:
-        names: networks, as `mobench.zoo.names()` has them.
-        precisions: of `mobench.records.PRECISIONS`.
+        names: networks, as `mobench.zoo.names()` has them, with width and size where one likes
+            (`mobilenet_v2_0.35_224`); and models from outside the zoo: `timm:NAME`, `torchvision:NAME`,
+            `FILE.py:FACTORY` (its code runs, in a process of its own), a float .onnx or .tflite file to be quantized.
+        precisions: of `mobench.records.PRECISIONS`; where empty FP32, and INT8 of a file.
         formats: of `mobench.records.FORMATS`; all that the road leads to where empty.
-        weights: `pretrained`, `random[:SEED]` or a file, for all networks.
+        weights: `pretrained[:TAG]`, `random[:SEED]` or a file, for all of them. None: `pretrained` for networks,
+            `random` for timm and torchvision, what a factory makes.
         calibration_dir: photographs for INT8 and for the verification; None is the embedded set.
         calibration_count: how many of them.
         seed: chooses among them.
-        width: width multiplier; None is the network's own, as for the next three.
+        width: width multiplier; None is the network's own, as for the next four.
         depth: depth multiplier, of the repeats of blocks.
         input_size: side of the input in pixels.
         padding: `symmetric` or `same`.
+        bn_eps: batch-norm epsilon, where the weights do not say.
+        mean: of pixels in 0..1, a channel, where the model does not say; so are the next two.
+        std: standard deviation.
+        crop: share of the short side that the centre crop keeps.
         keep_float: how many layers an INT8 file leaves in float, those that do most damage.
         explain: have the INT8 files' manifests tell where they lose.
         out: folder of the files.
         via: the road there: `torch` (its own converters), or `tensorflow` (the same network in Keras), a check on it.
-        jobs: exports side by side; None is one a core, at most four.
+        jobs: exports side by side at most; None is one a core, at most four. Memory may hold fewer.
         say: called with each outcome as it is settled.
         talk: called with a line that says what is going on, such as a download.
 
     Raises:
-        BadInputError: an unknown network, weights that are not there or do not fit, no calibration images, a format
-            that the road does not lead to.
+        BadInputError: an unknown network, no calibration images, a format that the road does not lead to, a folder
+            that cannot be written; and whatever is wrong with the only model named.
         MissingExtraError: torch or a converter is not installed.
     """
-    chosen = [
-        zoo.get(name, width=width, depth=depth, input_size=input_size, padding=padding) for name in dict.fromkeys(names)
-    ]
-    formats = formats or _FORMATS_VIA[via]
+    asked = Asked(
+        weights=weights,
+        width=width,
+        depth=depth,
+        size=input_size,
+        padding=padding,
+        bn_eps=bn_eps,
+        mean=mean,
+        std=std,
+        crop=crop,
+    )
+    things = tuple(dict.fromkeys(names))
+    for thing in things:
+        if not own_models.is_own(thing):
+            zoo.get(thing)  # a name that is none stops everything before anything is begun
+    formats = tuple(dict.fromkeys(formats or _FORMATS_VIA[via]))
     if wrong := set(formats) - set(_FORMATS_VIA[via]):
         raise BadInputError(f"{', '.join(sorted(wrong))} via {via}", "it writes TFLite only", "leave --format out")
-    _check_installed(formats, via)
-    requests: list[Request] = []
-    layers: dict[str, int] = {}
-    everything = [zoo_weights.resolve(spec, weights, say=talk) for spec in chosen]
+    _check_installed(things, formats, via)
+    files.check_writable(out)
+    tell = talk or (lambda line: None)
+    subjects, refused = _resolve(things, asked, via, tell)
     calibration = data.calibration(calibration_dir, n=calibration_count, seed=seed)
-    for resolved in everything:
-        counts = count(resolved.spec)
-        layers[resolved.spec.label] = len(resolved.spec.layers)
-        network = {
-            "name": resolved.spec.name,
-            "label": resolved.spec.label,
-            "family": resolved.spec.family,
-            "width": resolved.spec.width,
-            "depth": resolved.spec.depth,
-            "input_size": resolved.spec.input_size,
-            "padding": resolved.spec.padding,
-            "bn_eps": resolved.spec.bn_eps,
-            "params": counts.params,
-            "macs": counts.macs,
-        }
-        requests += [
-            Request(
-                network=network,
-                weights=resolved,
-                calibration=calibration,
-                format=file_format,
-                precisions=tuple(dict.fromkeys(precisions)),
-                folder=out,
-                via=via,
-                keep_float=keep_float,
-                explain=explain,
-            )
-            for file_format in dict.fromkeys(formats)
-        ]
+    requests: list[Request] = []
+    work: dict[str, float] = {}
+    for thing, subject in subjects.items():
+        try:
+            made = [
+                Request(
+                    network=subject.network,
+                    weights=subject.weights,
+                    calibration=calibration,
+                    format=file_format,
+                    precisions=_precisions(thing, subject, precisions, tell),
+                    folder=out,
+                    via=via,
+                    given=subject.given,
+                    memory_mb=_memory_mb(subject, calibration_count, file_format),
+                    keep_float=keep_float,
+                    explain=explain,
+                )
+                for file_format in _formats(thing, subject, formats)
+            ]
+        except MobenchError as error:
+            refused[thing] = error
+        else:
+            requests += made
+            work[subject.network["label"]] = subject.work
+    if refused and len(set(map(str, refused.values()))) == 1 and not requests:
+        raise next(iter(refused.values()))
     order = [request.path(precision) for request in requests for precision in request.precisions]
-    if talk is not None:
-        for request in requests:
-            for line in _replacements(request):
-                talk(line)
-    # TFLite takes longest, and of it the deepest network: what is started last should be short.
-    requests.sort(key=lambda request: (request.format != "tflite", -layers[request.network["label"]]))
+    for request in requests:
+        for line in _replacements(request):
+            tell(line)
+    # What is started last should be short; of a network TFLite takes longest.
+    requests.sort(key=lambda request: (-work[request.network["label"]], request.format != "tflite"))
     outcomes: dict[Path, Outcome] = {}
-    for outcome in export_all(requests, predict=predict, jobs=jobs, talk=talk):
+    failures = [
+        _refusal(thing, error, precision, file_format, out)
+        for thing, error in refused.items()
+        for file_format in formats
+        for precision in precisions or ("fp32",)
+    ]
+    for outcome in itertools.chain(failures, export_all(requests, predict=predict, jobs=jobs, talk=talk)):
         outcomes[outcome.path] = outcome
         if say is not None:
             say(outcome)
-    return [outcomes[path] for path in order]
+    return [*(outcomes[path] for path in order), *failures]
+
+
+def _resolve(
+    things: Sequence[str], asked: Asked, via: Via, tell: Say
+) -> tuple[dict[str, Subject], dict[str, MobenchError]]:
+    """Describe each thing, or say what is wrong with it; no two would be written under one name."""
+    subjects: dict[str, Subject] = {}
+    refused: dict[str, MobenchError] = {}
+    labels: dict[str, str] = {}
+    for thing in things:
+        own = own_models.is_own(thing)
+        try:
+            if own and via != "torch":
+                raise BadInputError(f"{thing} via {via}", "it is no network of the zoo", "leave --via out")
+            subject = own_models.resolve(thing, asked, tell) if own else from_zoo(thing, asked, tell)
+            label = subject.network["label"]
+            if (first := labels.setdefault(label, thing)) != thing:
+                if not own:
+                    continue  # the same network by another name
+                mend = "export one of them by itself, to another folder (-o)"
+                raise BadInputError(thing, f"its files would be called {label}, as those of {first}", mend)
+            subjects[thing] = subject
+        except MobenchError as error:
+            refused[thing] = error
+    return subjects, refused
+
+
+def _precisions(thing: str, subject: Subject, asked: Sequence[str], tell: Say) -> tuple[str, ...]:
+    """Return what to make: FP32 where nothing is asked; of a float file everything else, INT8 where nothing is."""
+    if subject.given is None:
+        return tuple(dict.fromkeys(asked or ("fp32",)))
+    left = tuple(precision for precision in dict.fromkeys(asked or ("int8",)) if precision != "fp32")
+    if not left:
+        raise BadInputError(f"{thing} in FP32", "that is the file itself", "give --int8 or another precision")
+    if "fp32" in asked:
+        tell(f"{thing}: it is the FP32 file itself, the others are made of it")
+    return left
+
+
+def _formats(thing: str, subject: Subject, asked: Sequence[Format]) -> tuple[Format, ...]:
+    possible = tuple(file_format for file_format in asked if file_format in subject.formats)
+    if not possible:
+        raise BadInputError(f"{thing} as {', '.join(asked)}", "a file keeps its format", "leave --format out")
+    return possible
+
+
+def _memory_mb(subject: Subject, images: int, file_format: Format) -> float:
+    """Return about what an export takes at its most, worker and verification, in MiB (benchmarks/README.md)."""
+    one_image_mb = 3 * 4 * subject.weights.preprocess.size**2 / 2**20
+    random = subject.weights.origin.get("kind") == "random"  # batch-norm statistics: a batch at once
+    batch_mb = 2 * STATISTICS_IMAGES * subject.activations_mb if random else 4 * subject.activations_mb
+    return 1000 + 10 * subject.weights_mb + 2 * images * one_image_mb + batch_mb
+
+
+def _refusal(thing: str, error: MobenchError, precision: str, file_format: Format, folder: Path) -> Outcome:
+    """Return the outcome of a file that was never begun."""
+    label = re.sub(r"[^\w.-]+", "_", Path(thing).name if own_models.is_own(thing) else thing)
+    path = folder / f"{label}-{precision}.{file_format}"
+    return Outcome(
+        label=label, format=file_format, precision=precision, path=path, status="failed", seconds=0.0, error=error
+    )
 
 
 def _replacements(request: Request) -> Iterator[str]:
@@ -168,10 +257,12 @@ def predict(path: Path, inputs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[An
     }
 
 
-def _check_installed(formats: Sequence[Format], via: Via) -> None:
-    needed = dict(_NEEDED)
+def _check_installed(things: Sequence[str], formats: Sequence[Format], via: Via) -> None:
+    modules = not all(Path(thing).suffix in artifacts.SUFFIXES for thing in things)
+    needed = dict(_NEEDED) if modules else {}
     for file_format in formats if via == "torch" else ():
-        needed |= _NEEDED_FOR[file_format]
+        if modules or any(artifacts.SUFFIXES.get(Path(thing).suffix) == file_format for thing in things):
+            needed |= (_NEEDED_FOR if modules else _NEEDED_FOR_FILES)[file_format]
     for module, package in needed.items():
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(package, "export")

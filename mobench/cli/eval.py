@@ -15,6 +15,7 @@ from mobench import accuracy, artifacts, data, store
 from mobench.classifier import Options
 from mobench.cli.run import parse_shape
 from mobench.cli.terminal import Progress, echo_table
+from mobench.cli.triple import parse_triple
 from mobench.errors import BadInputError, MobenchError
 from mobench.records import RUNTIME_FORMATS, Artifact
 from mobench.report.tables import Column
@@ -112,18 +113,6 @@ def as_record(artifact: Artifact, images: Images, evaluation: accuracy.Evaluatio
     }
 
 
-def _triple(_context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, float, float] | None:
-    """Parse ``0.485,0.456,0.406``, or one number for all three channels."""
-    if text is None:
-        return None
-    with contextlib.suppress(ValueError):
-        values = [float(part) for part in text.split(",")]
-        values = values * 3 if len(values) == 1 else values
-        if len(values) == 3 and all(abs(value) < 1e6 for value in values):
-            return values[0], values[1], values[2]
-    raise click.BadParameter(f"{text!r} is not one number or three with commas", param=option)
-
-
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILES...")
 @click.option("--data", "folder", type=click.Path(path_type=Path), required=True, metavar="DIR",
@@ -137,8 +126,8 @@ def _triple(_context: click.Context, option: click.Parameter, text: str | None) 
 @click.option("--runtime", type=click.Choice(list(RUNTIME_FORMATS)), help="Default: the one of each file's format.")
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads of each session.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Sessions at work at once; default: one a core.")
-@click.option("--mean", callback=_triple, metavar="R,G,B", help="Of pixels in 0..1; one number stands for three.")
-@click.option("--std", callback=_triple, metavar="R,G,B")
+@click.option("--mean", callback=parse_triple, metavar="R,G,B", help="Of pixels in 0..1; one number stands for three.")
+@click.option("--std", callback=parse_triple, metavar="R,G,B")
 @click.option("--raw-pixels", is_flag=True, help="Feed 0..255 (int8: less 128) without mean and std.")
 @click.option("--bgr", is_flag=True, help="Feed blue first; --mean and --std stay in RGB order.")
 @click.option("--crop", type=float, help="Share of the short side the centre crop keeps, e.g. 0.875.")

@@ -12,10 +12,13 @@ import click
 from exporters.finish import Outcome
 from exporters.recipe import Via
 from mobench.cli.terminal import echo_table
+from mobench.cli.triple import parse_triple
 from mobench.exporting import export_networks, record
 from mobench.records import FORMATS, PRECISIONS, Format
 from mobench.report import explanation
 from mobench.report.tables import Column
+from mobench.subjects import Triple
+from mobench.zoo import catalogue
 from mobench.zoo.spec import Padding
 
 COLUMNS = (
@@ -80,57 +83,76 @@ def echo_explanations(outcomes: Sequence[Outcome]) -> None:
 
 
 @click.command()
-@click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
+@click.argument("models", nargs=-1, metavar="MODEL...")
+@click.option("--all", "everything", is_flag=True, help="Every network of `mobench models`.")
+@click.option("--family", metavar="NAME", help="Every network of one family, e.g. mobilenet_v3.")
 @click.option("--fp32", "flags", flag_value="fp32", multiple=True, help="Short for --precision fp32, the default.")
 @click.option("--fp16", "flags", flag_value="fp16", multiple=True, help="Weights stored in FP16, half the size.")
 @click.option("--int8", "flags", flag_value="int8", multiple=True, help="Static INT8, weights a channel, calibrated.")
 @click.option("--precision", "precisions", multiple=True, type=click.Choice(PRECISIONS), help="Repeatable.")
 @click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), help="Repeatable; default both.")
-@click.option("--weights", default="pretrained", show_default=True, metavar="pretrained[:TAG]|random[:SEED]|FILE")
-@click.option("--calibration", type=click.Path(path_type=Path), metavar="DIR",
-              help="Photographs, at any depth; default: an embedded set.")  # fmt: skip
-@click.option("--calibration-count", type=click.IntRange(1), default=100, show_default=True, metavar="N")
-@click.option("--seed", type=int, default=0, show_default=True, help="Chooses the calibration images.")
+@click.option("--weights", metavar="pretrained[:TAG]|random[:SEED]|FILE",
+              help="Default: pretrained; of timm and torchvision random, of a factory what it makes.")  # fmt: skip
 @click.option("--width", type=float, metavar="X", help="Width multiplier.")
 @click.option("--depth", type=float, metavar="X", help="Depth multiplier.")
 @click.option("--size", type=int, metavar="PIXELS", help="Side of the input.")
 @click.option("--padding", type=click.Choice(get_args(Padding)), help="Default: what the weights were trained with.")
+@click.option("--bn-eps", type=float, metavar="EPS", help="Batch-norm epsilon, where the weights do not say.")
+@click.option("--mean", callback=parse_triple, metavar="R,G,B",
+              help="Of pixels in 0..1, where the model does not say; one number stands for three.")  # fmt: skip
+@click.option("--std", callback=parse_triple, metavar="R,G,B")
+@click.option("--crop", type=float, metavar="SHARE", help="Of the short side that the centre crop keeps, e.g. 0.875.")
+@click.option("--calibration", type=click.Path(path_type=Path), metavar="DIR",
+              help="Photographs, at any depth; default: an embedded set.")  # fmt: skip
+@click.option("--calibration-count", type=click.IntRange(1), default=100, show_default=True, metavar="N")
+@click.option("--seed", type=int, default=0, show_default=True, help="Chooses the calibration images.")
 @click.option("--keep-float", type=click.IntRange(0), default=0, metavar="N",
               help="Leave the N layers in float that INT8 damages most.")  # fmt: skip
 @click.option("--explain", is_flag=True, help="Where INT8 loses: a table of layers, and of the stages from torch on.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("artifacts"), show_default=True)
 @click.option("--via", type=click.Choice(get_args(Via)), default="torch", show_default=True,
               help="tensorflow: the same network built in Keras, converted by TFLiteConverter.")  # fmt: skip
-@click.option(
-    "--jobs", type=click.IntRange(1), metavar="N", help="Exports side by side; default: a core each, at most 4."
-)
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("artifacts"), show_default=True)
+@click.option("--jobs", type=click.IntRange(1), metavar="N",
+              help="Exports side by side at most, as memory allows; default: a core each, at most 4.")  # fmt: skip
 @click.option("--verbose", is_flag=True, help="Show what the converters printed where one failed.")
 @click.option("--json", "json_out", is_flag=True, help="A JSON list on stdout, one object a file.")
 def command(
-    networks: tuple[str, ...],
+    models: tuple[str, ...],
+    everything: bool,
+    family: str | None,
     flags: tuple[str, ...],
     precisions: tuple[str, ...],
     formats: tuple[Format, ...],
-    weights: str,
-    calibration: Path | None,
-    calibration_count: int,
-    seed: int,
+    weights: str | None,
     width: float | None,
     depth: float | None,
     size: int | None,
     padding: Padding | None,
+    bn_eps: float | None,
+    mean: Triple | None,
+    std: Triple | None,
+    crop: float | None,
+    calibration: Path | None,
+    calibration_count: int,
+    seed: int,
     keep_float: int,
     explain: bool,
-    out: Path,
     via: Via,
+    out: Path,
     jobs: int | None,
     verbose: bool,
     json_out: bool,
 ) -> int:
-    """Export NETWORKs to ONNX and TFLite, each file verified against torch before it counts.
+    """Export MODELs to ONNX and TFLite, each file verified against torch before it counts.
 
-    A file that is there already and would come out the same is not made again. `mobench models` lists the networks.
+    A MODEL is a network of `mobench models` (mobilenet_v2, or mobilenet_v2_0.35_224 with width and size), timm:NAME,
+    torchvision:NAME, FILE.py:FACTORY (its code runs), or a float .onnx or .tflite file, which is quantized. A file
+    that is there already and would come out the same is not made again.
     """
+    if bool(models) == bool(everything or family):
+        raise click.UsageError("name models, or --all, or --family NAME")
+    if everything or family:
+        models = tuple(spec.name for spec in catalogue.of_family(family))
 
     def say(outcome: Outcome) -> None:
         click.echo(progress_line(outcome), err=True)
@@ -141,8 +163,8 @@ def command(
     if (keep_float or explain) and "int8" not in asked:
         raise click.UsageError("--keep-float and --explain are about INT8 files: add --int8")
     outcomes = export_networks(
-        networks,
-        precisions=asked or ("fp32",),
+        models,
+        precisions=asked,
         formats=formats,
         weights=weights,
         calibration_dir=calibration,
@@ -152,6 +174,10 @@ def command(
         depth=depth,
         input_size=size,
         padding=padding,
+        bn_eps=bn_eps,
+        mean=mean,
+        std=std,
+        crop=crop,
         keep_float=keep_float,
         explain=explain,
         out=out,
