@@ -1,5 +1,6 @@
 """Weights: random ones made lifelike, local files recognised by their keys."""
 
+import argparse
 import hashlib
 import json
 import os
@@ -17,11 +18,14 @@ from mobench import zoo
 from mobench.errors import BadInputError
 from mobench.records import Preprocess
 from mobench.zoo import weights
-from mobench.zoo.keys import LAYOUTS, recognise, tensors
+from mobench.zoo.keys import LAYOUTS, layouts, recognise, tensors
 
 torch = pytest.importorskip("torch", reason="needs mobench[export]")
 
-EVERY_LAYOUT = [(name, layout) for name in zoo.names() for layout in LAYOUTS.get(name, ())]
+EVERY_LAYOUT = [(name, layout) for name in zoo.names() for layout in layouts(zoo.get(name))]
+# The first network of each family: the others differ from it in numbers.
+FAMILIES = {zoo.get(name).family: name for name in reversed(zoo.names())}
+FAMILY_LAYOUTS = [(name, layout) for name in FAMILIES.values() for layout in layouts(zoo.get(name))]
 SMALL = zoo.get("mobilenet_v1", width=0.25, input_size=64)
 
 
@@ -50,7 +54,7 @@ def test_random_weights_are_the_same_for_the_same_seed_only():
     assert torch.equal(before, torch.random.get_rng_state()), "the caller's random state was disturbed"
 
 
-@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("name", [name for name in FAMILIES.values() if name not in ("vgg16", "alexnet")])
 def test_random_weights_have_activations_of_unit_variance_on_the_calibration_images(name):
     """One batch: then each batch norm's statistics are those of its input, so its output is standard.
 
@@ -111,10 +115,29 @@ def test_a_layout_names_each_tensor_of_the_module_once(name, layout):
 
     spec = zoo.get(name)
     named = tensors(spec, layout)
-    module = {k: tuple(v.shape) for k, v in build(spec).state_dict().items() if "num_batches_tracked" not in k}
+    with torch.device("meta"):
+        built = build(spec)
+    module = {k: tuple(v.shape) for k, v in built.state_dict().items() if "num_batches_tracked" not in k}
     assert {t.ours: t.our_shape for t in named} == module
     assert len({t.theirs for t in named}) == len(named)
-    assert recognise(spec, [t.theirs for t in named]) == layout
+    # torchvision's and timm's ResNets have the same names.
+    assert recognise(spec, [t.theirs for t in named]) in (layout, *layouts(spec)[: spec.family == "resnet"])
+
+
+def test_networks_that_no_layout_names_whole_have_none():
+    """A layout without a word for a part (an SE behind the pointwise layer) must not lose it quietly."""
+    without = {name for name in zoo.names() if not layouts(zoo.get(name))}
+    assert without == {"mobilenet_v1_full_conv", "mobilenet_v1_se"}
+
+
+@pytest.mark.parametrize(
+    "label", ["efficientnet_b0_1.0_224_d4.0", "resnet50_1.0_224_d2.0", "mobilenet_v3_large_1.0_224_d2.0"]
+)
+def test_deeper_networks_have_names_of_their_own_for_each_block(label):
+    spec = zoo.get(label)
+    for layout in layouts(spec):
+        named = tensors(spec, layout)
+        assert len({t.theirs for t in named}) == len(named)
 
 
 @pytest.mark.parametrize(
@@ -127,18 +150,37 @@ def test_a_layout_names_each_tensor_of_the_module_once(name, layout):
         ("mobilenet_v1", "timm", ("conv_stem.weight", "blocks.3.5.conv_dw.weight", "blocks.4.1.bn2.bias")),
         ("mobilenet_v2", "timm", ("blocks.0.0.conv_pw.weight", "blocks.6.0.conv_pwl.weight", "bn2.running_mean")),
         ("mobilenet_v3_large", "timm", ("blocks.6.0.conv.weight", "conv_head.bias", "blocks.2.0.se.conv_reduce.bias")),
+        ("efficientnet_b1", "torchvision", ("features.1.1.block.2.0.weight", "features.7.1.block.3.1.bias")),
+        ("mnasnet_b1", "torchvision", ("layers.3.weight", "layers.13.0.layers.7.bias", "layers.15.running_var")),
+        (
+            "mnasnet_small",
+            "timm",
+            ("blocks.1.0.conv_pw.weight", "blocks.4.2.se.conv_expand.bias", "blocks.6.0.bn3.bias"),
+        ),
+        ("moga_a", "moga", ("separable_conv.4.bias", "mb_module.13.mid_se.fc.0.bias", "conv_head.0.weight")),
+        ("resnet50", "torchvision", ("layer1.0.downsample.1.bias", "layer4.2.conv3.weight", "fc.bias")),
+        ("se_resnet50", "timm", ("layer1.0.se.fc1.weight", "layer3.5.se.fc2.bias")),
+        ("vgg16", "torchvision", ("features.28.weight", "classifier.3.bias", "classifier.6.weight")),
+        ("vgg16", "timm", ("features.0.bias", "pre_logits.fc1.weight", "head.fc.weight")),
+        ("alexnet", "torchvision", ("features.10.bias", "classifier.1.weight", "classifier.4.bias")),
     ],
 )
 def test_keys_are_those_of_the_libraries(name, library, keys):
-    layout = next(each for each in LAYOUTS[name] if each.library == library)
+    layout = next(each for each in layouts(zoo.get(name)) if each.library == library)
     assert set(keys) <= {t.theirs for t in tensors(zoo.get(name), layout)}
 
 
 # --- local files
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth", "legacy.pth"])
-@pytest.mark.parametrize(("name", "layout"), EVERY_LAYOUT, ids=lambda value: getattr(value, "library", value))
+SUFFIXES = (".safetensors", ".pth", "legacy.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "suffix"),
+    [(*each, SUFFIXES[index % 3]) for index, each in enumerate([FAMILY_LAYOUTS[0]] * 3 + FAMILY_LAYOUTS[1:])],
+    ids=lambda value: getattr(value, "library", value),
+)
 def test_a_file_is_recognised_by_its_keys_and_loaded_whole(tmp_path, name, layout, suffix):
     spec = zoo.get(name, width=0.35, input_size=64)
     held = state(spec, layout)
@@ -153,7 +195,7 @@ def test_a_file_is_recognised_by_its_keys_and_loaded_whole(tmp_path, name, layou
         "source": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "seed": None,
-        "layout": layout.library,
+        "layout": "torchvision" if name == "resnet50" else layout.library,  # the same names
     }
     assert resolved.spec.bn_eps == layout.bn_eps
     assert resolved.preprocess == Preprocess(size=64)
@@ -202,7 +244,37 @@ def test_metadata_is_obeyed(tmp_path):
 def test_what_a_file_does_not_say_is_assumed_aloud(tmp_path):
     said = []
     weights.resolve(SMALL, write(tmp_path / "plain.safetensors", timm_v1()), say=said.append)
-    assert len(said) == 1 and "assumed: symmetric padding, batch-norm epsilon 1e-05" in said[0]
+    assert len(said) == 1 and "assumed: symmetric padding, batch-norm epsilon 1e-05, mean (0.485" in said[0]
+
+
+def test_what_the_caller_says_is_not_assumed(tmp_path):
+    said = []
+    path = write(tmp_path / "plain.safetensors", timm_v1())
+    spec = zoo.get("mobilenet_v1", width=0.25, padding="same")
+    resolved = weights.resolve(spec, path, mean=(0.5, 0.5, 0.5), std=(0.25, 0.5, 0.5), say=said.append)
+    assert resolved.preprocess == Preprocess(size=224, mean=(0.5, 0.5, 0.5), std=(0.25, 0.5, 0.5))
+    assert resolved.spec.bn_eps == 1e-3, "weights for SAME padding come from TensorFlow"
+    assert [line.partition("assumed: ")[2] for line in said] == ["batch-norm epsilon 0.001"]
+    said.clear()
+    chosen = zoo.get("mobilenet_v1", width=0.25, padding="same", bn_eps=1e-5)
+    resolved = weights.resolve(chosen, path, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), say=said.append)
+    assert resolved.spec.bn_eps == 1e-5 and said == []
+
+
+def test_mean_and_deviation_go_with_random_weights_too():
+    assert weights.resolve(SMALL, "random", std=(0.5, 0.5, 0.5)).preprocess.std == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("wrong", [{"mean": (0.5, 0.5)}, {"mean": (0, float("nan"), 0)}, {"std": (0.5, 0.0, 0.5)}])
+def test_a_mean_or_deviation_that_cannot_be_is_one_line(wrong):
+    assert "out of range" in refusal(SMALL, "random", **wrong)
+
+
+def test_a_mean_against_the_files_own_is_refused(tmp_path):
+    path = write(tmp_path / "w.safetensors", timm_v1(), METADATA)
+    message = refusal(zoo.get("mobilenet_v1"), path, mean=(0.4, 0.5, 0.5))
+    assert "(0.5, 0.5, 0.5)" in message and "leave mean out" in message
+    weights.resolve(zoo.get("mobilenet_v1"), path, mean=(0.5, 0.5, 0.5), std=(0.25, 0.5, 0.5))
 
 
 def test_an_input_size_the_caller_chose_stays(tmp_path):
@@ -233,7 +305,14 @@ def test_weights_of_another_network_are_refused_by_their_metadata(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"width": "half"}, {"input_mean": "0.5"}, {"padding": "valid"}, {"interpolation": "nearest"}, {"bn_eps": ""}],
+    [
+        {"width": "half"},
+        {"input_mean": "0.5"},
+        {"input_std": "0,1,1"},
+        {"padding": "valid"},
+        {"interpolation": "nearest"},
+        {"bn_eps": ""},
+    ],
 )
 def test_metadata_that_cannot_be_read_is_named(tmp_path, wrong):
     message = refusal(zoo.get("mobilenet_v1"), write(tmp_path / "w.safetensors", timm_v1(), {**METADATA, **wrong}))
@@ -242,7 +321,9 @@ def test_metadata_that_cannot_be_read_is_named(tmp_path, wrong):
 
 
 def test_an_unknown_architecture_or_width_in_metadata_is_one_line(tmp_path):
-    assert "resnet50" in refusal(SMALL, write(tmp_path / "a.safetensors", timm_v1(), {"architecture": "resnet50"}))
+    assert "ask for resnet50" in refusal(
+        SMALL, write(tmp_path / "a.safetensors", timm_v1(), {"architecture": "resnet50"})
+    )
     assert "width 77" in refusal(zoo.get("mobilenet_v1"), write(tmp_path / "b.safetensors", timm_v1(), {"width": "77"}))
 
 
@@ -253,7 +334,10 @@ def _without(held, *keys):
 MISFITS = (
     (lambda h: _without(h, "conv_stem.weight", "bn1.bias"), "2 missing: conv_stem.weight, bn1.bias;"),
     (lambda h: {**h, "extra.weight": torch.zeros(2)}, "1 not the network's: extra.weight"),
-    (lambda h: {**h, "classifier.bias": torch.zeros(1001)}, "1 of another shape: classifier.bias is 1001, not 1000"),
+    (
+        lambda h: {**h, "bn1.bias": torch.zeros(9), "classifier.bias": torch.zeros(1001)},
+        "2 of another shape: bn1.bias is 9, not 8, classifier.bias is 1001, not 1000",
+    ),
     (
         lambda h: {key: value for key, value in h.items() if not key.startswith("blocks.4.")},
         "20 missing: blocks.4.0.conv_dw.weight, blocks.4.0.bn1.weight, blocks.4.0.bn1.bias, ...;",
@@ -274,6 +358,22 @@ def test_a_misfit_that_fits_another_width_or_network_says_which(tmp_path):
     path = write(tmp_path / "w.safetensors", timm_v1())
     assert "it fits mobilenet_v1 at width 0.25" in refusal(zoo.get("mobilenet_v1"), path)
     assert "it fits mobilenet_v1 at width 0.25" in refusal(zoo.get("mobilenet_v2"), path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize(
+    ("classes", "says"), [(1001, "background as class 0: leave the first of each out"), (37, "tells 37 classes apart")]
+)
+def test_weights_for_other_classes_are_refused_and_the_line_says_which(tmp_path, suffix, classes, says):
+    held = {**timm_v1(), "classifier.weight": torch.zeros(classes, 256), "classifier.bias": torch.zeros(classes)}
+    path = tmp_path / f"w{suffix}"
+    save_file(held, path) if suffix == ".safetensors" else torch.save(held, path)
+    assert says in refusal(SMALL, str(path))
+
+
+def test_a_network_that_no_library_has_says_so(tmp_path):
+    path = write(tmp_path / "w.safetensors", timm_v1())
+    assert "no library has such a network" in refusal(zoo.get("mobilenet_v1_se"), path)
 
 
 def test_keys_of_no_known_layout_are_refused(tmp_path):
@@ -299,6 +399,37 @@ def test_a_training_checkpoint_is_unwrapped(tmp_path):
     torch.save({"epoch": 3, "state_dict": held, "optimizer": {"lr": 0.1}}, tmp_path / "w.pth")
     module = weights.resolve(SMALL, str(tmp_path / "w.pth")).build()
     assert torch.equal(module[0].conv.weight, held["conv_stem.weight"])
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_prefixes_of_wrappers_are_taken_off(tmp_path, suffix, prefix):
+    held = {prefix + key: value for key, value in timm_v1().items()}
+    path = tmp_path / f"w{suffix}"
+    save_file(held, path) if suffix == ".safetensors" else torch.save(held, path)
+    module = weights.resolve(SMALL, str(path)).build()
+    assert torch.equal(module[0].conv.weight, held[f"{prefix}conv_stem.weight"])
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict_ema", "model_ema"])
+def test_averaged_weights_are_taken_before_the_last_ones_and_said_to_be(tmp_path, wrapper):
+    averaged = {"n_averaged": torch.tensor(5), **{f"module.{key}": value for key, value in timm_v1().items()}}
+    last = {key: value * 0 for key, value in timm_v1().items()}
+    # timm's script keeps its options there as well.
+    options = argparse.Namespace(lr=0.1, model="mobilenetv1_100")
+    torch.save({"args": options, "state_dict": last, "model": last, wrapper: averaged}, tmp_path / "w.pth")
+    said = []
+    module = weights.resolve(SMALL, str(tmp_path / "w.pth"), say=said.append).build()
+    assert torch.equal(module[0].conv.weight, averaged["module.conv_stem.weight"])
+    assert "the averaged are taken" in said[0]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickled_network_is_refused_before_it_is_read(tmp_path, zipped):
+    whole = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))
+    torch.save(whole, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(BadInputError, match=r"more than weights.*state_dict\(\) alone"):
+        weights.resolve(SMALL, str(tmp_path / "w.pth"))
 
 
 class _Evil:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import pickle
 import pickletools
@@ -18,18 +19,26 @@ if TYPE_CHECKING:
     import torch
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
-# Training scripts put the weights under one of these, beside the optimiser's state.
-_WRAPPERS = ("state_dict", "model", "model_state", "model_state_dict")
+# Training scripts put the weights under one of these, beside the optimiser's state; timm's and torchvision's also their
+# running average, which is what they evaluate and publish.
+_AVERAGED = ("state_dict_ema", "model_ema")
+_WRAPPERS = (*_AVERAGED, "state_dict", "model", "model_state", "model_state_dict")
+_COUNTER = "n_averaged"  # beside averaged weights
+_PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile; no layout has them
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """The names in a file. ``shapes`` and ``metadata`` are known for safetensors only."""
+    """The names in a file. ``shapes`` and ``metadata`` are known for safetensors only.
+
+    ``averaged`` says that a training checkpoint has averaged weights too, which :func:`tensors` prefers.
+    """
 
     names: frozenset[str]
     shapes: Mapping[str, tuple[int, ...]] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    averaged: bool = False
 
 
 def look(path: Path) -> Contents:
@@ -54,23 +63,37 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
         except ImportError as error:
             raise MissingExtraError("safetensors", "export") from error
         try:
-            return dict(load_file(path))
+            return {_plain(key): value for key, value in load_file(path).items()}
         except SafetensorError as error:
             raise _damaged(path, str(error)) from error
     try:
-        held: Any = torch.load(path, map_location="cpu", weights_only=True)
+        # Training scripts keep their options beside the weights: a Namespace is a bag of values, and runs nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            held: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise BadInputError(
-            f"{path} holds more than weights",
-            "it has Python objects that would run code when read",
-            "save its state_dict() alone, or as .safetensors",
-        ) from error
+        raise _more_than_weights(path) from error
     except (EOFError, KeyError, RuntimeError, ValueError, OSError) as error:
         raise _damaged(path, str(error).split("\n", maxsplit=1)[0]) from error
     held = next((held[key] for key in _WRAPPERS if isinstance(held, dict) and isinstance(held.get(key), dict)), held)
     if not isinstance(held, dict):
         raise BadInputError(f"{path} holds a {type(held).__name__}, not weights by name", mend="save a state_dict()")
-    return {key: value for key, value in held.items() if isinstance(value, torch.Tensor)}
+    weights = {_plain(str(key)): value for key, value in held.items() if isinstance(value, torch.Tensor)}
+    return {key: value for key, value in weights.items() if key != _COUNTER}
+
+
+def _plain(name: str) -> str:
+    """Return a tensor's name without the prefixes that wrappers of the network put before it."""
+    while prefix := next((each for each in _PREFIXES if name.startswith(each)), ""):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _more_than_weights(path: Path) -> BadInputError:
+    return BadInputError(
+        f"{path} holds more than weights",
+        "it has Python objects, such as a whole network, that would run code when read",
+        "save its state_dict() alone, or as .safetensors",
+    )
 
 
 def _damaged(path: Path, why: str) -> BadInputError:
@@ -86,7 +109,7 @@ def _safetensors_header(path: Path, file: BinaryIO) -> Contents:
     try:
         header = json.loads(file.read(length))
         metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
-        shapes = {name: tuple(map(int, entry["shape"])) for name, entry in header.items()}
+        shapes = {_plain(name): tuple(map(int, entry["shape"])) for name, entry in header.items()}
         end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise _damaged(path, "its header is not safetensors'") from error
@@ -109,7 +132,9 @@ def _pickle_names(path: Path, file: BinaryIO) -> Contents:
                 names |= _strings(file)
     except (ValueError, StopIteration, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise _damaged(path, "it is not a file of torch.save") from error
-    return Contents(names=frozenset(names))
+    if any(name.startswith("torch.nn.modules.") for name in names):  # the class of a pickled network
+        raise _more_than_weights(path)
+    return Contents(names=frozenset(map(_plain, names)), averaged=not names.isdisjoint(_AVERAGED))
 
 
 def _strings(data: bytes | BinaryIO) -> set[str]:

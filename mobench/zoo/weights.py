@@ -9,6 +9,7 @@ Random weights need the images, because their batch-norm statistics are computed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from mobench import artifacts
 from mobench.errors import BadInputError
 from mobench.records import Preprocess
 from mobench.zoo import checkpoint, pretrained
-from mobench.zoo.keys import LAYOUTS, Layout, Shape, recognise, tensors
+from mobench.zoo.keys import Layout, Shape, layouts, recognise, tensors
+from mobench.zoo.rows import CLASSES
 from mobench.zoo.spec import ModelSpec, get, names
 
 if TYPE_CHECKING:
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 
 _BATCH = 32
 _TRACKED = ".num_batches_tracked"  # a counter of training steps: of no use here, and absent from some files
-_COMMON_WIDTHS = (1.0, 0.25, 0.35, 0.5, 0.75, 1.3, 1.4)
+_COMMON_WIDTHS = (0.25, 0.35, 0.5, 0.75, 1.0, 1.25, 1.3, 1.4)
 _SHOWN = 3
+_ANOTHER = "give another file, or --weights random"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,32 +72,30 @@ class ResolvedWeights:
 
 
 def resolve(
-    spec: ModelSpec, source: str, *, cache_dir: Path | None = None, say: Callable[[str], None] | None = None
+    spec: ModelSpec,
+    source: str,
+    *,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    cache_dir: Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> ResolvedWeights:
     """Find the weights that ``source`` names: `pretrained[:TAG]`, `random[:SEED]`, or a .safetensors or .pth file.
 
-    Downloads a published checkpoint the first time, into ``cache_dir`` or the user's cache, and tells ``say`` so.
-    Raises BadInputError when there is no such file, it is not for this network, or it cannot be downloaded.
+    ``mean`` and ``std`` (of pixels in [0, 1], a channel, RGB) are the caller's where the weights do not say; so is the
+    spec's batch-norm epsilon, where the caller chose it. Downloads a published checkpoint the first time, into
+    ``cache_dir`` or the user's cache, and tells ``say`` so. Raises BadInputError when there is no such file, it is not
+    for this network, contradicts what the caller chose, or cannot be downloaded.
     """
+    asked = {key: tuple(map(float, value)) for key, value in (("mean", mean), ("std", std)) if value is not None}
+    for key, value in asked.items():
+        if not _is_scale(key, value):
+            raise BadInputError(f"{key} {value}", "out of range", "give three numbers as of pixels in [0, 1]")
     kind, _, detail = source.partition(":")
     if kind == "random":
-        return _resolve_random(spec, source, detail)
+        return _resolve_random(spec, source, detail, asked)
     if kind == "pretrained":
-        found = pretrained.find(spec, detail or None)
-        layout = next(each for each in LAYOUTS[spec.name] if each.library == found.layout)
-        spec = _respec(spec, found.url, {"padding": "symmetric", "bn_eps": layout.bn_eps})
-        path = pretrained.fetch(found, cache_dir, say)
-        return ResolvedWeights(
-            spec=spec,
-            preprocess=replace(found.preprocess, size=spec.input_size),
-            origin={
-                **_origin("pretrained", source=found.url, sha256=found.sha256, layout=layout.library),
-                # Measured at the checkpoint's own input size, and true of no other.
-                "published_top1": found.top1 if spec.input_size == found.preprocess.size else None,
-            },
-            path=path,
-            layout=layout,
-        )
+        return _resolve_pretrained(spec, detail or None, asked, cache_dir, say)
     path = Path(source).expanduser()
     if not path.is_file():
         raise BadInputError(
@@ -102,7 +103,7 @@ def resolve(
             "there is no such file",
             "give pretrained, random, random:SEED, or a .safetensors or .pth file",
         )
-    return _resolve_file(spec, path, say)
+    return _resolve_file(spec, path, asked, say)
 
 
 def _origin(
@@ -111,19 +112,47 @@ def _origin(
     return {"kind": kind, "source": source, "sha256": sha256, "seed": seed, "layout": layout}
 
 
-def _resolve_random(spec: ModelSpec, source: str, detail: str) -> ResolvedWeights:
+def _resolve_pretrained(
+    spec: ModelSpec,
+    tag: str | None,
+    asked: Mapping[str, Any],
+    cache_dir: Path | None,
+    say: Callable[[str], None] | None,
+) -> ResolvedWeights:
+    found = pretrained.find(spec, tag)
+    layout = next(each for each in layouts(spec) if each.library == found.layout)
+    facts = {"padding": found.padding, "bn_eps": layout.epsilon(found.padding)}
+    spec = _respec(spec, found.url, facts)
+    _check_asked(asked, found.url, {key: getattr(found.preprocess, key) for key in asked})
+    path = pretrained.fetch(found, cache_dir, say)
+    return ResolvedWeights(
+        spec=spec,
+        preprocess=replace(found.preprocess, size=spec.input_size),
+        origin={
+            **_origin("pretrained", source=found.url, sha256=artifacts.sha256(path), layout=layout.library),
+            # Measured at the checkpoint's own input size, and true of no other.
+            "published_top1": found.top1 if spec.input_size == found.preprocess.size else None,
+        },
+        path=path,
+        layout=layout,
+    )
+
+
+def _resolve_random(spec: ModelSpec, source: str, detail: str, asked: Mapping[str, Any]) -> ResolvedWeights:
     if detail and not (detail.isascii() and detail.isdigit() and len(detail) < 19):
         raise BadInputError(f"weights {source!r}", "the seed is not a whole number", "give random:SEED, e.g. random:0")
     seed = int(detail or 0)
     return ResolvedWeights(
         spec=spec,
-        preprocess=Preprocess(size=spec.input_size),
+        preprocess=Preprocess(size=spec.input_size, **asked),
         origin=_origin("random", source=f"random:{seed}", seed=seed),
         seed=seed,
     )
 
 
-def _resolve_file(spec: ModelSpec, path: Path, say: Callable[[str], None] | None) -> ResolvedWeights:
+def _resolve_file(
+    spec: ModelSpec, path: Path, asked: Mapping[str, Any], say: Callable[[str], None] | None
+) -> ResolvedWeights:
     contents = checkpoint.look(path)
     facts = _facts(contents.metadata, path)
     architecture = contents.metadata.get("architecture", spec.name)
@@ -133,19 +162,21 @@ def _resolve_file(spec: ModelSpec, path: Path, say: Callable[[str], None] | None
         )
     layout = recognise(spec, contents.names)
     if layout is None:
-        known = " nor ".join(each.library for each in LAYOUTS.get(spec.name, ()))
-        raise BadInputError(
-            f"{path} does not fit {spec.name}", f"its keys are not {known}'s for this network", _fitting(contents)
-        )
-    spec = _respec(spec, str(path), {"bn_eps": layout.bn_eps, **facts["spec"]})
+        known = [f"{each.library}'s" for each in layouts(spec)]
+        why = f"its keys are not {' nor '.join(known)} for this network" if known else "no library has such a network"
+        raise BadInputError(f"{path} does not fit {spec.name}", why, _fitting(contents.shapes) or _ANOTHER)
+    spec = _respec(spec, str(path), facts["spec"])
+    if "bn_eps" not in facts["spec"] and "bn_eps" not in spec.chosen:
+        spec = _respec(spec, str(path), {"bn_eps": layout.epsilon(spec.padding)})
     if contents.shapes is not None:
         _check_fit(spec, layout, contents.shapes, path)
-    preprocess = Preprocess(size=spec.input_size, **facts["preprocess"])
-    if say is not None and not (facts["spec"] and facts["preprocess"]):
-        say(
-            f"{path.name} does not say how it was trained; assumed: {spec.padding} padding, batch-norm epsilon"
-            f" {spec.bn_eps:g}, mean {preprocess.mean}, std {preprocess.std}"
-        )
+    _check_asked(asked, str(path), facts["preprocess"])
+    preprocess = Preprocess(size=spec.input_size, **{**facts["preprocess"], **asked})
+    if say is not None:
+        if contents.averaged:
+            say(f"{path.name} holds averaged weights beside the last ones; the averaged are taken")
+        if assumed := _assumed(spec, preprocess, facts, asked):
+            say(f"{path.name} does not say how it was trained; assumed: {', '.join(assumed)}")
     return ResolvedWeights(
         spec=spec,
         preprocess=preprocess,
@@ -155,9 +186,41 @@ def _resolve_file(spec: ModelSpec, path: Path, say: Callable[[str], None] | None
     )
 
 
-def _triple(text: str) -> tuple[float, float, float]:
-    red, green, blue = (float(part) for part in text.split(","))
-    return red, green, blue
+def _assumed(
+    spec: ModelSpec, preprocess: Preprocess, facts: Mapping[str, Mapping[str, Any]], asked: Mapping[str, Any]
+) -> list[str]:
+    """Return what neither the file nor the caller says, and what is taken for it."""
+    texts = {
+        "padding": f"{spec.padding} padding",
+        "bn_eps": f"batch-norm epsilon {spec.bn_eps:g}",
+        "mean": f"mean {preprocess.mean}",
+        "std": f"std {preprocess.std}",
+    }
+    known = {*facts["spec"], *facts["preprocess"], *spec.chosen, *asked}
+    return [text for key, text in texts.items() if key not in known]
+
+
+def _check_asked(asked: Mapping[str, Any], where: str, said: Mapping[str, Any]) -> None:
+    for key, value in asked.items():
+        if key in said and said[key] != value:
+            raise BadInputError(
+                f"{where} does not go with {key} {value}", f"it says {said[key]} itself", f"leave {key} out"
+            )
+
+
+def _is_scale(key: str, value: Sequence[float]) -> bool:
+    """Whether these are three finite numbers, and for a deviation none of 0 or less."""
+    return len(value) == 3 and all(math.isfinite(each) and (key == "mean" or each > 0) for each in value)
+
+
+def _scale(key: str) -> Callable[[str], tuple[float, ...]]:
+    def parse(text: str) -> tuple[float, ...]:
+        value = tuple(float(part) for part in text.split(","))
+        if not _is_scale(key, value):
+            raise ValueError(text)
+        return value
+
+    return parse
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -175,8 +238,8 @@ _METADATA: Mapping[str, tuple[str, str, Callable[[str], Any]]] = {
     "input_size": ("spec", "input_size", int),
     "padding": ("spec", "padding", _one_of("symmetric", "same")),
     "bn_eps": ("spec", "bn_eps", float),
-    "input_mean": ("preprocess", "mean", _triple),
-    "input_std": ("preprocess", "std", _triple),
+    "input_mean": ("preprocess", "mean", _scale("mean")),
+    "input_std": ("preprocess", "std", _scale("std")),
     "crop_pct": ("preprocess", "crop", float),
     "interpolation": ("preprocess", "interpolation", _one_of("bilinear", "bicubic")),
     "num_classes": ("classes", "num_classes", int),
@@ -219,37 +282,46 @@ def _check_fit(spec: ModelSpec, layout: Layout, shapes: Mapping[str, Sequence[in
     expected = _expected(spec, layout)
     missing = [key for key in expected if key not in held]
     unknown = [key for key in held if key not in expected]
-    wrong = [
-        f"{key} is {_text(held[key])}, not {_text(shape)}"
-        for key, shape in expected.items()
-        if key in held and held[key] != shape
-    ]
+    wrong = [key for key, shape in expected.items() if key in held and held[key] != shape]
+    if not (missing or unknown or wrong):
+        return
+    shaped = [f"{key} is {_text(held[key])}, not {_text(expected[key])}" for key in wrong]
     faults = [
         f"{len(found)} {what}: {', '.join(found[:_SHOWN])}{', ...' if len(found) > _SHOWN else ''}"
-        for what, found in (("of another shape", wrong), ("missing", missing), ("not the network's", unknown))
+        for what, found in (("of another shape", shaped), ("missing", missing), ("not the network's", unknown))
         if found
     ]
-    if faults:
-        raise BadInputError(
-            f"{path} does not fit {spec.label} in {layout.library}'s layout",
-            "; ".join(faults),
-            _fitting(checkpoint.Contents(names=frozenset(held), shapes=held)),
-        )
+    classifier = {t.theirs for t in tensors(spec, layout) if t.ours.startswith(f"{len(spec.layers) - 1}.")}
+    if not (missing or unknown) and classifier.issuperset(wrong):
+        mend = _other_classes(held[wrong[0]][0])
+    else:
+        told = (text for key, text in layout.others.items() if key in {*missing, *wrong})
+        mend = _fitting(held) or next(told, _ANOTHER)
+    raise BadInputError(f"{path} does not fit {spec.label} in {layout.library}'s layout", "; ".join(faults), mend)
 
 
 def _text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "a scalar"
 
 
-def _fitting(contents: checkpoint.Contents) -> str:
-    """Say which network and width the tensors do fit, when they fit one."""
-    held = {key: tuple(shape) for key, shape in (contents.shapes or {}).items() if not key.endswith(_TRACKED)}
+def _other_classes(classes: int) -> str:
+    if classes == CLASSES + 1:
+        return f"it has {CLASSES:,} classes and, as TensorFlow's, background as class 0: leave the first of each out"
+    return f"it tells {classes:,} classes apart, the networks here ImageNet's {CLASSES:,}"
+
+
+def _fitting(shapes: Mapping[str, Sequence[int]] | None) -> str:
+    """Say which network and width the tensors do fit; nothing when they fit none, or their shapes are not known."""
+    held = {key: tuple(shape) for key, shape in (shapes or {}).items() if not key.endswith(_TRACKED)}
     for name in names() if held else ():
-        for layout in LAYOUTS.get(name, ()):
-            for width in _COMMON_WIDTHS:
+        own = get(name)
+        for layout in layouts(own):
+            if _expected(own, layout).keys() != held.keys():
+                continue  # the names are the same at every width
+            for width in dict.fromkeys((own.width, *_COMMON_WIDTHS)):
                 if _expected(get(name, width=width), layout) == held:
-                    return f"it fits {name} at width {width:g}"
-    return "give another file, or --weights random"
+                    return f"it fits {name}" + (f" at width {width:g}" if width != own.width else "")
+    return ""
 
 
 def _load(module: nn.Module, spec: ModelSpec, layout: Layout, path: Path) -> None:
