@@ -21,7 +21,8 @@ needs_shared = pytest.mark.skipif(
 )
 _LIBRARIES = ("torchvision", "timm")
 _B = range(8)
-# Network, width, library, its name there, side of the input. Padding SAME for TensorFlow's weights in timm (`tf_`).
+# Network, width, library, its name there, side of the input. Padding SAME for TensorFlow's weights in timm (`tf_`), at
+# sizes where maps of even and odd sides are halved: SAME pads them differently.
 REFERENCES = (
     ("mobilenet_v1", 1.0, "timm", "mobilenetv1_100", 64),
     ("mobilenet_v1", 1.25, "timm", "mobilenetv1_125", 96),
@@ -30,7 +31,7 @@ REFERENCES = (
     ("mobilenet_v3_large", 1.0, "torchvision", "mobilenet_v3_large", 96),
     ("mobilenet_v3_small", 1.0, "torchvision", "mobilenet_v3_small", 96),
     *(
-        (f"mobilenet_v3_{which}", width, "timm", f"{tf}mobilenetv3_{which}_{100 * width:03.0f}", 96)
+        (f"mobilenet_v3_{which}", width, "timm", f"{tf}mobilenetv3_{which}_{100 * width:03.0f}", 100 if tf else 96)
         for tf in ("", "tf_")
         for which in ("large", "small")
         for width in (0.75, 1.0)
@@ -39,7 +40,7 @@ REFERENCES = (
     ("mobilenet_v3_small_minimalistic", 1.0, "timm", "tf_mobilenetv3_small_minimal_100", 96),
     *((f"efficientnet_b{n}", None, "torchvision", f"efficientnet_b{n}", 96 if n < 5 else 64) for n in _B),
     *((f"efficientnet_b{n}", None, "timm", f"efficientnet_b{n}", 64) for n in _B),
-    *((f"efficientnet_b{n}", None, "timm", f"tf_efficientnet_b{n}", 96 if n < 5 else 64) for n in _B),
+    *((f"efficientnet_b{n}", None, "timm", f"tf_efficientnet_b{n}", 100 if n < 5 else 75) for n in _B),
     ("mnasnet_b1", 0.5, "torchvision", "mnasnet0_5", 64),
     ("mnasnet_b1", 0.75, "torchvision", "mnasnet0_75", 64),
     ("mnasnet_b1", 1.0, "torchvision", "mnasnet1_0", 96),

@@ -280,5 +280,5 @@ CHECKPOINTS: Mapping[str, tuple[Checkpoint, ...]] = _by_network(
 # The same function of the same weights, written otherwise: h-swish out of elementary operators.
 SAME_AS: Mapping[str, str] = {"mobilenet_v3_large_spelled": "mobilenet_v3_large"}
 # Checkpoints that exist but have no address: what to tell who asks for them.
-_MOGA = "its authors send the files to those who fill in the form that their README links to: then --weights FILE"
+_MOGA = "its authors send the file to those who fill in the form that their README links to"
 ELSEWHERE: Mapping[str, str] = dict.fromkeys(("moga_a", "moga_b", "moga_c"), _MOGA)
