@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,7 +116,7 @@ def export_networks(
     subjects, refused = _resolve(things, asked, via, tell)
     calibration = data.calibration(calibration_dir, n=calibration_count, seed=seed)
     requests: list[Request] = []
-    work: dict[str, float] = {}
+    work: dict[int, float] = {}  # by the network's object, which a subject's requests share
     for thing, subject in subjects.items():
         try:
             made = [
@@ -141,7 +139,7 @@ def export_networks(
             refused[thing] = error
         else:
             requests += made
-            work[subject.network["label"]] = subject.work
+            work[id(subject.network)] = subject.work
     if refused and len(set(map(str, refused.values()))) == 1 and not requests:
         raise next(iter(refused.values()))
     order = [request.path(precision) for request in requests for precision in request.precisions]
@@ -149,15 +147,12 @@ def export_networks(
         for line in _replacements(request):
             tell(line)
     # What is started last should be short; of a network TFLite takes longest.
-    requests.sort(key=lambda request: (-work[request.network["label"]], request.format != "tflite"))
+    requests.sort(key=lambda request: (-work[id(request.network)], request.format != "tflite"))
     outcomes: dict[Path, Outcome] = {}
-    failures = [
-        _refusal(thing, error, precision, file_format, out)
-        for thing, error in refused.items()
-        for file_format in formats
-        for precision in precisions or ("fp32",)
-    ]
-    for outcome in itertools.chain(failures, export_all(requests, predict=predict, jobs=jobs, talk=talk)):
+    failures = [each for thing, error in refused.items() for each in _refusals(thing, error, precisions, formats, out)]
+    for why in refused.values():
+        tell(f"failed: {why}")
+    for outcome in export_all(requests, predict=predict, jobs=jobs, talk=talk):
         outcomes[outcome.path] = outcome
         if say is not None:
             say(outcome)
@@ -170,7 +165,7 @@ def _resolve(
     """Describe each thing, or say what is wrong with it; no two would be written under one name."""
     subjects: dict[str, Subject] = {}
     refused: dict[str, MobenchError] = {}
-    labels: dict[str, str] = {}
+    named: dict[tuple[str, Format], str] = {}  # by label and format: the thing whose files these are
     for thing in things:
         own = own_models.is_own(thing)
         try:
@@ -178,11 +173,13 @@ def _resolve(
                 raise BadInputError(f"{thing} via {via}", "it is no network of the zoo", "leave --via out")
             subject = own_models.resolve(thing, asked, tell) if own else from_zoo(thing, asked, tell)
             label = subject.network["label"]
-            if (first := labels.setdefault(label, thing)) != thing:
-                if not own:
-                    continue  # the same network by another name
+            first = next((named[label, each] for each in subject.formats if (label, each) in named), None)
+            if first and not own:
+                continue  # the same network by another name
+            if first:
                 mend = "export one of them by itself, to another folder (-o)"
                 raise BadInputError(thing, f"its files would be called {label}, as those of {first}", mend)
+            named |= {(label, each): thing for each in subject.formats}
             subjects[thing] = subject
         except MobenchError as error:
             refused[thing] = error
@@ -216,13 +213,23 @@ def _memory_mb(subject: Subject, images: int, file_format: Format) -> float:
     return 1000 + 10 * subject.weights_mb + 2 * images * one_image_mb + batch_mb
 
 
-def _refusal(thing: str, error: MobenchError, precision: str, file_format: Format, folder: Path) -> Outcome:
-    """Return the outcome of a file that was never begun."""
-    label = re.sub(r"[^\w.-]+", "_", Path(thing).name if own_models.is_own(thing) else thing)
-    path = folder / f"{label}-{precision}.{file_format}"
-    return Outcome(
-        label=label, format=file_format, precision=precision, path=path, status="failed", seconds=0.0, error=error
-    )
+def _refusals(
+    thing: str, error: MobenchError, precisions: Sequence[str], formats: Sequence[Format], folder: Path
+) -> Iterator[Outcome]:
+    """Yield the outcomes of files that were never begun: all share the one error."""
+    own = artifacts.SUFFIXES.get(Path(thing).suffix)
+    label = own_models.label(thing) if own_models.is_own(thing) else thing
+    for file_format in (own,) if own else formats:
+        for precision in precisions or ("int8" if own else "fp32",):
+            yield Outcome(
+                label=label,
+                format=file_format,
+                precision=precision,
+                path=folder / f"{label}-{precision}.{file_format}",
+                status="failed",
+                seconds=0.0,
+                error=error,
+            )
 
 
 def _replacements(request: Request) -> Iterator[str]:

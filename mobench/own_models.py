@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,14 @@ class FileWeights:
 def is_own(thing: str) -> bool:
     """Return whether a name is none of the zoo's: `timm:NAME`, `torchvision:NAME`, `FILE.py:FACTORY`, a model file."""
     return thing.partition(":")[0] in LIBRARIES or _python_file(thing) or Path(thing).suffix in artifacts.SUFFIXES
+
+
+def label(thing: str) -> str:
+    """Return what a thing's files are called: a file's stem, or its library's name for it."""
+    kind, _, name = thing.partition(":")
+    if kind in LIBRARIES:
+        return re.sub(r"[/:]", "_", name)
+    return Path(thing.rpartition(":")[0] if _python_file(thing) and ":" in thing else thing).stem
 
 
 def _python_file(thing: str) -> bool:
@@ -82,7 +91,6 @@ def _from_library(thing: str, asked: Asked, say: Say) -> Subject:
     source_of = {"kind": kind, "name": name, "version": found.version, "sha256": None}
     return _module(
         thing,
-        label=name.replace("/", "_").replace(":", "_"),
         source=source_of,
         weights=OwnModule(
             kind=kind,
@@ -122,7 +130,6 @@ def _factory(thing: str, asked: Asked, say: Say) -> Subject:
     _say_assumed(said, asked, say, size=True)
     return _module(
         thing,
-        label=path.stem,
         source={"kind": "factory", "name": said, "version": None, "sha256": sha256},
         weights=OwnModule(
             kind="factory",
@@ -137,9 +144,9 @@ def _factory(thing: str, asked: Asked, say: Say) -> Subject:
     )
 
 
-def _module(thing: str, *, label: str, source: Mapping[str, Any], weights: OwnModule, say: Say) -> Subject:
+def _module(thing: str, *, source: Mapping[str, Any], weights: OwnModule, say: Say) -> Subject:
     known_mb = weights.weights.stat().st_size / 2**20 if weights.weights else _USUAL_WEIGHTS_MB
-    return own(_network(thing, label, source, weights.preprocess.size, say), weights, weights_mb=known_mb)
+    return own(_network(thing, label(thing), source, weights.preprocess.size, say), weights, weights_mb=known_mb)
 
 
 def _file(path: Path, asked: Asked, say: Say) -> Subject:
@@ -158,7 +165,7 @@ def _file(path: Path, asked: Asked, say: Say) -> Subject:
         origin=_origin("file", path.name, sha256=artifact.sha256),
     )
     source = {"kind": artifact.format, "name": path.name, "version": None, "sha256": artifact.sha256}
-    network = _network(path.name, path.stem, source, size, say)
+    network = _network(path.name, label(str(path)), source, size, say)
     return own(network, weights, weights_mb=artifact.size_bytes / 2**20, formats=(artifact.format,), given=given)
 
 
@@ -191,17 +198,17 @@ def _look_inside(artifact: Artifact, size: int | None) -> tuple[Given, int]:
     return Given(path=artifact.path, input=str(source["name"]), layout=layout), height
 
 
-def _network(thing: str, label: str, source: Mapping[str, Any], size: int, say: Say) -> dict[str, Any]:
-    """Return the manifest's description. A label that is one of the zoo's gets the kind of its source behind it."""
+def _network(thing: str, name: str, source: Mapping[str, Any], size: int, say: Say) -> dict[str, Any]:
+    """Return the manifest's description. A name that is one of the zoo's gets the kind of its source behind it."""
     try:
-        zoo.get(label)
+        zoo.get(name)
     except BadInputError:
         pass
     else:
-        plain, label = label, f"{label}_{source['kind']}"
-        say(f"{thing} is exported as {label}: {plain} is a network of `mobench models`")
+        plain, name = name, f"{name}_{source['kind']}"
+        say(f"{thing} is exported as {name}: {plain} is a network of `mobench models`")
     network = dict.fromkeys(("width", "depth", "padding", "bn_eps", "params", "macs"))
-    return {"name": label, "label": label, "family": "own", **network, "input_size": size, "source": dict(source)}
+    return {"name": name, "label": name, "family": "own", **network, "input_size": size, "source": dict(source)}
 
 
 def _say_assumed(name: str, asked: Asked, say: Say, *, size: bool) -> None:

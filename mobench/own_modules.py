@@ -130,7 +130,7 @@ class OwnModule:
 
 def _kind(value: Any) -> str:
     length = f" of {len(value)}" if isinstance(value, (tuple, list, dict)) else ""
-    return f"a {type(value).__name__}{length}" if value is not None else "None"
+    return f"something of type {type(value).__name__}{length}"
 
 
 def _function(file: Path, name: str) -> Callable[[], Any]:
@@ -164,8 +164,8 @@ def _own_code(shown: str, file: Path | None) -> Iterator[None]:
         if isinstance(error, SyntaxError) and file and error.filename == str(file):
             own = [error.lineno]
         where = f"{file.name}:{own[-1]}: " if file and own else ""
-        first = str(error).strip().splitlines() or [""]
-        raise BadInputError(f"{shown} raised", f"{where}{type(error).__name__}: {first[0][:300]}", "") from error
+        first = str(error.msg if isinstance(error, SyntaxError) else error).strip().splitlines() or [""]
+        raise BadInputError(f"{shown} raised", f"{where}{type(error).__name__}: {first[0][:300]}") from error
     finally:
         for each in folder:
             if each in sys.path:

@@ -65,7 +65,12 @@ def echo_outcomes(outcomes: Sequence[Outcome]) -> None:
             names = ", ".join(f"{count} {name}" for name, count in row["not_delegated"].items())
             left.append(f"{outcome.path.name}: {names} left to the slower built-in kernels")
     notes = ["max error, SNR, top-1: the file's logits against torch's FP32 on calibration images", *left]
-    notes += [f"FAILED {outcome.path.name}: {outcome.error}" for outcome in outcomes if outcome.error]
+    failed: dict[str, list[str]] = {}  # by error: one model may cost many files for one reason
+    for outcome in outcomes:
+        if outcome.error:
+            failed.setdefault(str(outcome.error), []).append(outcome.path.name)
+    for error, (first, *more) in failed.items():
+        notes.append(f"FAILED {first}{f' and {len(more)} more' if more else ''}: {error}")
     echo_table(COLUMNS, rows, notes)
 
 
