@@ -293,6 +293,8 @@ def test_a_misfit_that_fits_another_width_or_network_says_which(tmp_path):
     path = write(tmp_path / "w.safetensors", timm_v1())
     assert "it fits mobilenet_v1 at width 0.25" in refusal(zoo.get("mobilenet_v1"), path)
     assert "it fits mobilenet_v1 at width 0.25" in refusal(zoo.get("mobilenet_v2"), path)
+    torch.save(timm_v1(), tmp_path / "w.pth")  # whose shapes are known only once it is read
+    assert "it fits mobilenet_v1 at width 0.25" in refusal(zoo.get("mobilenet_v1"), str(tmp_path / "w.pth"))
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
