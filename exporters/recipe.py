@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 # Raise it whenever the same request would now give another file: every artifact is then exported anew.
-REVISION = 2
+REVISION = 3
 VERIFIED_IMAGES = 32
 # Enough for the batch-norm statistics of random weights: one batch, so that no average over batches depends on its cut.
 STATISTICS_IMAGES = 32
@@ -144,7 +144,7 @@ class Request:
 
     def versions(self, precision: str) -> dict[str, str]:
         """Return the versions of all distributions that make the file, but those not installed; nothing is imported."""
-        more = {"int8": _INT8_VERSIONS, "fp16": _FP16_VERSIONS}.get(precision, {})
+        more = {"int8": _INT8_VERSIONS, "int8-dynamic": _INT8_VERSIONS, "fp16": _FP16_VERSIONS}.get(precision, {})
         names = (*(_VERSIONS if self.given is None else _GIVEN_VERSIONS)[self.format], *more.get(self.format, ()))
         found = {}
         for name in _TENSORFLOW_VERSIONS if self.via == "tensorflow" else names:

@@ -193,6 +193,7 @@ def _in_precision(
     quantizer = importlib.import_module(QUANTIZERS[file_format])
     made: dict[str, Callable[[], bytes]] = {
         "fp16": lambda: quantizer.to_fp16(model),
+        "int8-dynamic": lambda: quantizer.to_int8_dynamic(model),
         "int8": lambda: quantizer.to_int8(model, images, **({"keep_float": kept} if kept else {})),
     }
     return made[precision]()

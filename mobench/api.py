@@ -36,7 +36,7 @@ def export(
     Args:
         models: a name, or several, of `mobench models`; `timm:NAME`, `torchvision:NAME`, `FILE.py:FACTORY`; or float
             .onnx and .tflite files, which are quantized.
-        precisions: of fp32, fp16, int8; where empty FP32, and INT8 of files.
+        precisions: of fp32, fp16, int8, int8-dynamic; where empty FP32, and INT8 of files.
         formats: of onnx, tflite; both where empty.
         options: as `mobench.exporting.export_networks` takes them: weights, calibration_dir, width, input_size, out ...
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Format = Literal["onnx", "tflite"]
 FORMATS: tuple[Format, ...] = ("onnx", "tflite")
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
 RUNTIME_FORMATS: Mapping[str, Format] = {"ort": "onnx", "litert": "tflite"}
 # Execution providers (ONNX Runtime) and delegates (LiteRT) by the names they are asked by; a runtime's first is its own
 # choice. "builtin": LiteRT's kernels without a delegate.

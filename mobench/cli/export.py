@@ -94,6 +94,8 @@ def echo_explanations(outcomes: Sequence[Outcome]) -> None:
 @click.option("--fp32", "flags", flag_value="fp32", multiple=True, help="Short for --precision fp32, the default.")
 @click.option("--fp16", "flags", flag_value="fp16", multiple=True, help="Weights stored in FP16, half the size.")
 @click.option("--int8", "flags", flag_value="int8", multiple=True, help="Static INT8, weights a channel, calibrated.")
+@click.option("--int8-dynamic", "flags", flag_value="int8-dynamic", multiple=True,
+              help="INT8 weights, activations quantized as it runs; nothing to calibrate.")  # fmt: skip
 @click.option("--precision", "precisions", multiple=True, type=click.Choice(PRECISIONS), help="Repeatable.")
 @click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), help="Repeatable; default both.")
 @click.option("--weights", metavar="pretrained[:TAG]|random[:SEED]|FILE",
