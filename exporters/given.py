@@ -20,6 +20,7 @@ from mobench.records import Format
 # What `quantize_tflite` calls a model's signature and input, and `quantize_onnx` its input.
 _TFLITE_NAMES = ("serving_default", "args_0")
 _ONNX_INPUT = "input"
+_ONNX_OPSET = 18  # what our own files have, and the quantizer adds operators of
 _GIVE_FLOAT = "give the float model that it was made from"
 _ONNX_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger")
 
@@ -47,7 +48,7 @@ def calibration(request: Request, images: npt.NDArray[np.float32]) -> npt.NDArra
 
 def _read_onnx(given: Given) -> tuple[bytes, Restore]:
     import onnx
-    from onnx import TensorProto
+    from onnx import TensorProto, version_converter
 
     name = given.path.name
     try:
@@ -63,6 +64,14 @@ def _read_onnx(given: Given) -> tuple[bytes, Restore]:
         raise BadInputError(name, f"it is quantized already ({', '.join(quantized)})", _GIVE_FLOAT)
     if any(tensor.data_type == TensorProto.FLOAT16 for tensor in tensors):
         raise BadInputError(name, "its weights are FP16 already", _GIVE_FLOAT)
+
+    opset = min((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=_ONNX_OPSET)
+    if opset < _ONNX_OPSET:
+        try:
+            model = version_converter.convert_version(model, _ONNX_OPSET)
+        except Exception as error:  # the converter's own, one type for all
+            why = f"it is of opset {opset}, and cannot be brought to {_ONNX_OPSET}"
+            raise BadInputError(name, why, "export it anew at a later opset") from error
 
     def renamed(content: bytes) -> bytes:
         """Let the file's input and the quantizer's name for it change places, so that no two tensors share a name."""

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from tiny_export import CLASSES, TinyImages, TinyWeights, channels_first, request, run_onnx, tiny_module
 
-from exporters import worker
+from exporters import memory, worker
 from exporters.export import export_all
 from exporters.finish import Outcome, finish
 from exporters.recipe import Request
+from exporters.schedule import Schedule
 from mobench import artifacts
 from mobench.errors import ExportError, SessionError
 
@@ -157,6 +158,110 @@ def test_closing_the_iterator_ends_the_workers_and_leaves_nothing_begun(tmp_path
     assert time.monotonic() - start < 30  # not the two minutes the worker would have slept
     assert not [thread for thread in threading.enumerate() if thread.name == "mobench-export"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first-fp32.onnx", "first-fp32.onnx.json"]
+
+
+# --- memory ---
+
+
+def schedule(requests: list[Request], memory_mb: float | None) -> Schedule:
+    return Schedule(requests, memory_mb=lambda: memory_mb)
+
+
+def sized(folder: Path, label: str, memory_mb: float) -> Request:
+    return replace(request(folder, label=label), memory_mb=memory_mb)
+
+
+def nothing() -> None:
+    raise AssertionError("nobody has to wait")
+
+
+def test_requests_run_side_by_side_only_where_memory_holds_both(tmp_path: Path) -> None:
+    big, small, tiny = sized(tmp_path, "big", 3000), sized(tmp_path, "small", 2000), sized(tmp_path, "tiny", 500)
+    roomy = schedule([big, small, tiny], 10_000)
+    assert [roomy.take(lane, nothing) for lane in range(3)] == [(big, False), (small, False), (tiny, False)]
+    unknown = schedule([big, small], None)
+    assert [unknown.take(lane, nothing) for lane in range(2)] == [(big, False), (small, False)]
+    tight = schedule([big, small, tiny], 4000)
+    assert tight.take(0, nothing) == (big, False)
+    assert tight.take(1, nothing) == (tiny, False)  # small does not fit beside big; 3600 of 4000 MiB are for use
+    assert tight.take(0, nothing) == (small, False)
+    assert tight.take(0, nothing) is None
+    alone = schedule([big], 100)
+    assert alone.take(0, nothing) == (big, False)  # larger than all there is: it is tried, with nothing beside it
+
+
+def test_a_lane_that_waits_for_memory_ends_its_worker(tmp_path: Path) -> None:
+    first, second = sized(tmp_path, "first", 3000), sized(tmp_path, "second", 3000)
+    tight = schedule([first, second], 4000)
+    assert tight.take(0, nothing) == (first, False)
+    released, taken = threading.Event(), []
+    waiting = threading.Thread(target=lambda: taken.append(tight.take(1, released.set)))
+    waiting.start()
+    assert released.wait(10) and not taken
+    tight.stop()
+    waiting.join(10)
+    assert taken == [None]
+    tight = schedule([first, second], 4000)
+    assert tight.take(0, nothing) == (first, False)
+    released.clear()
+    waiting = threading.Thread(target=lambda: taken.append(tight.take(1, released.set)))
+    waiting.start()
+    assert released.wait(10)
+    assert tight.take(0, nothing) == (second, False)  # whoever is first
+    waiting.join(10)
+    assert taken == [None, None]
+
+
+def test_a_lane_prefers_its_last_network_and_leaves_other_lanes_theirs(tmp_path: Path) -> None:
+    a, b = request(tmp_path, label="a"), request(tmp_path, label="b")
+    a_tflite, b_tflite = replace(a, format="tflite"), replace(b, format="tflite")
+    both = schedule([a_tflite, a, b_tflite, b], None)
+    assert [both.take(0, nothing), both.take(1, nothing)] == [(a_tflite, False), (b_tflite, False)]
+    assert [both.take(1, nothing), both.take(0, nothing)] == [(b, False), (a, False)]
+
+
+@pytest.mark.usefixtures("importable")
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_a_killed_export_is_tried_once_more_alone_and_the_others_finish(tmp_path: Path) -> None:
+    once, always = request(tmp_path, f"killed once {tmp_path / 'mark'}", "once"), request(tmp_path, "killed", "always")
+    found = by_label(export_all([once, always, request(tmp_path, "", "good")], predict=predict_onnx, jobs=1))
+    assert {label: outcome.status for label, outcome in found.items()} == {
+        "once-fp32": "exported",
+        "always-fp32": "failed",
+        "good-fp32": "exported",
+    }
+    assert list(found) == ["good-fp32", "once-fp32", "always-fp32"]  # what was killed comes last
+    line = str(found["always-fp32"].error)
+    assert line.startswith("always-fp32.onnx could not be exported: the ")
+    assert "memory" in line and line.endswith("close what else runs, or export at a smaller --size")
+
+
+@pytest.mark.usefixtures("importable")
+def test_an_allocation_that_fails_is_tried_again_too(tmp_path: Path) -> None:
+    starved = request(tmp_path, "starved", "starved")
+    found = by_label(export_all([starved, request(tmp_path, "", "good")], predict=predict_onnx, jobs=1))
+    assert list(found) == ["good-fp32", "starved-fp32"]
+    assert "can't allocate memory: you tried" in str(found["starved-fp32"].error)
+
+
+def test_the_smallest_of_the_systems_and_the_containers_memory_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meminfo, group = tmp_path / "meminfo", tmp_path / "cgroup"
+    meminfo.write_text("MemTotal:       2048000 kB\nMemAvailable:   1024000 kB\n")
+    group.mkdir()
+    monkeypatch.setattr(memory, "_MEMINFO", meminfo)
+    monkeypatch.setattr(memory, "_CGROUPS", ((group, "memory.max", "memory.current", "inactive_file"),))
+    assert memory.available_mb() == 1000
+    (group / "memory.max").write_text("max\n")
+    (group / "memory.current").write_text(f"{500 * 2**20}\n")
+    assert memory.available_mb() == 1000
+    (group / "memory.max").write_text(f"{800 * 2**20}\n")
+    (group / "memory.stat").write_text(f"anon 1\ninactive_file {100 * 2**20}\n")
+    assert memory.available_mb() == 400
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "absent")
+    monkeypatch.setattr(memory, "_CGROUPS", ())
+    assert memory.available_mb() is None
 
 
 # --- keys ---
