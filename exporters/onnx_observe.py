@@ -52,7 +52,7 @@ def observe(
             low=float(low.min()),
             high=float(high.max()),
             sample=sample,
-            means=means.mean(0, dtype=np.float64),
+            means=means.mean(0, dtype=np.float64).reshape(-1),
         )
     return found
 
@@ -61,12 +61,9 @@ def _tap(graph: onnx.GraphProto, tensor: str, shape: tuple[int | None, ...]) -> 
     """Add nodes and outputs that give the figures of a tensor, in the order of `_SUFFIXES`."""
     size = int(np.prod([axis or 1 for axis in shape]))
     places = np.arange(size) if size <= _SAMPLED else np.sort(np.random.default_rng(0).integers(size, size=_SAMPLED))
-    axes = [axis for axis in range(len(shape)) if axis != 1]
     flat = f"{tensor}.flat"
-    constants = {f"{flat}.shape": np.array([-1]), f"{flat}.places": places, f"{flat}.axes": np.array(axes)}
-    graph.initializer.extend(
-        numpy_helper.from_array(values.astype(np.int64), name) for name, values in constants.items()
-    )
+    for name, values in ((f"{flat}.shape", np.array([-1])), (f"{flat}.places", places)):
+        graph.initializer.append(numpy_helper.from_array(values.astype(np.int64), name))
     outputs = [f"{tensor}.{suffix}" for suffix in _SUFFIXES]
     graph.node.extend(
         [
@@ -74,7 +71,8 @@ def _tap(graph: onnx.GraphProto, tensor: str, shape: tuple[int | None, ...]) -> 
             helper.make_node("ReduceMin", [flat], outputs[:1], keepdims=0),
             helper.make_node("ReduceMax", [flat], outputs[1:2], keepdims=0),
             helper.make_node("Gather", [flat, f"{flat}.places"], outputs[2:3]),
-            helper.make_node("ReduceMean", [tensor, f"{flat}.axes"], outputs[3:], keepdims=0),
+            # Not ReduceMean, whose axes are an input or an attribute as the opset wants it.
+            helper.make_node("GlobalAveragePool" if len(shape) > 2 else "Identity", [tensor], outputs[3:]),
         ]
     )
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
