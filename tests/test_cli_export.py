@@ -14,12 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from exporters.verify import compare
-from mobench import artifacts, data, exporting
+from mobench import artifacts, data, exporting, zoo
 from mobench.cli.export import command
 from mobench.errors import BadInputError, ExportError, MissingExtraError
 from mobench.exporting import export_networks
@@ -39,7 +40,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the tiny network in both formats and all precisions. Tests must not change it."""
     folder = tmp_path_factory.mktemp("exported")
     outcomes = export_networks([NETWORK], precisions=PRECISIONS, out=folder, **TINY)
-    assert [outcome.error for outcome in outcomes] == [None] * 6
+    assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
+    assert len(outcomes) == len(FORMATS) * len(PRECISIONS)
     return folder
 
 
@@ -321,3 +323,45 @@ def test_a_file_of_other_weights_is_not_replaced_in_silence(onnx_model: Path, tm
     assert list(exporting._replacements(asked(kind="file", source="mine.pth"))) == []
     (line,) = exporting._replacements(asked(kind="random", source="random:0"))
     assert "net-fp32.onnx was made from mine.pth and will be replaced" in line
+
+
+def test_a_model_that_is_refused_is_one_line_and_the_others_finish(exported: Path) -> None:
+    result = invoke(LABEL, f"{NETWORK}_0.25_32", "--size", "64", *OPTIONS[4:], "--int8", "--fp32", "-o", str(exported))
+    assert result.return_value == 1
+    line = f"input size 64 for {NETWORK}_0.25_32: the name itself says 32"
+    assert [text for text in result.stderr.splitlines() if line in text] == [
+        f"failed: {line}; give {NETWORK}, or leave the option out"
+    ]
+    rows = [text for text in result.stdout.splitlines() if text.startswith(str(exported))]
+    assert [text.split()[-1] for text in rows] == ["unchanged"] * 4 + ["failed"] * 4
+    assert sum(f"FAILED {NETWORK}_0.25_32-fp32.onnx and 3 more: {line}" in text for text in result.stdout.splitlines())
+
+
+def test_a_network_by_two_names_is_exported_once(exported: Path) -> None:
+    result = invoke(LABEL, NETWORK, *OPTIONS, "--format", "onnx", "-o", str(exported), "--json")
+    assert [record["status"] for record in json.loads(result.stdout)] == ["unchanged"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInputError, match=r"folder .*file/out cannot be written: Not a directory; name another"):
+        export_networks([NETWORK], weights="nowhere.pth", out=tmp_path / "file" / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_all_and_family_name_the_zoos_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def remember(names: Any, **options: Any) -> list[Any]:
+        asked.append(names)
+        return []
+
+    monkeypatch.setattr("mobench.cli.export.export_networks", remember)
+    assert invoke("--all").return_value == 0
+    assert invoke("--family", "mobilenet_v3").return_value == 0
+    assert set(asked[0]) == set(zoo.names())
+    assert "mobilenet_v3_large" in asked[1] and all(zoo.get(name).family == "mobilenet_v3" for name in asked[1])
+    for wrong in ((), ("--all", NETWORK), ("--family", "mobilenet_v3", NETWORK)):
+        failure = invoke(*wrong).exception
+        assert isinstance(failure, click.UsageError) and failure.message == "name models, or --all, or --family NAME"
+    assert "no family is named" in str(invoke("--family", "mobilenet_v9").exception)
