@@ -5,7 +5,8 @@ All of it is simulated (`exporters.simulate`) but the logits of files, which com
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import functools
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,13 +52,12 @@ class Damage:
 class Study:
     """What a worker found out of one network: ``layers`` worst first, from ``n`` images.
 
-    ``simulated`` are the logits of the images that files are verified on, quantized but for ``kept``. ``kept_float``
-    has for each number of worst layers left in float (0: none) the logits they would give.
+    ``simulated`` are the logits of the images that files are verified on, quantized as the file is. ``kept_float``
+    has for each number of worst layers left in float (0: none) the logits it would give.
     """
 
     n: int
     layers: tuple[Damage, ...]
-    kept: tuple[str, ...]
     simulated: Logits
     kept_float: dict[int, Logits]
 
@@ -98,11 +98,11 @@ def _figures(reference: Logits, logits: Logits) -> dict[str, Any]:
     return {"snr_db": round(found.snr_db, 2), "top1_agreement": round(found.top1_agreement, 2)}
 
 
-class Ranking:
-    """The layers of a network by the damage they do, computed once for all that is asked of it."""
+class Simulated:
+    """A network in INT8 as simulated: computed once for all that is asked of it."""
 
     def __init__(self, module: nn.Module, images: npt.NDArray[np.float32]) -> None:
-        """Trace ``module`` (batch norm folded, eval mode) on the calibration images [N, S, S, 3] and rank its layers.
+        """Trace ``module`` (batch norm folded, eval mode) on the calibration images [N, S, S, 3].
 
         Raises:
             TypeError: it returns no tensor.
@@ -114,13 +114,11 @@ class Ranking:
         self._trace = simulate.trace(module, images)
         values = sum(int(np.prod(operator.shape)) for operator in self._trace.operators.values())
         affordable = int(_WORK / (values * len(self._trace.layers)))
-        some = images[: min(max(affordable, _FEWEST), _MOST)]
-        self.n = len(some)
-        self.layers = self._damages(some)
+        self._some = images[: min(max(affordable, _FEWEST), _MOST)]
 
     def worst(self, n: int) -> tuple[str, ...]:
         """Return the paths of the ``n`` layers that do most damage."""
-        return tuple(damage.layer for damage in self.layers[:n])
+        return tuple(damage.layer for damage in self.damages[:n]) if n else ()
 
     def logits(self, images: npt.NDArray[np.float32], kept: Collection[str]) -> Logits:
         """Return the logits of the quantized network, the layers ``kept`` in float."""
@@ -131,19 +129,20 @@ class Ranking:
 
     def study(self, images: npt.NDArray[np.float32], kept: tuple[str, ...]) -> Study:
         """Return all there is to tell; ``images`` are those that files are verified on."""
-        tried = (0, *(n for n in TRIED if n <= len(self.layers)))
+        tried = (0, *(n for n in TRIED if n <= len(self.damages)))
         return Study(
-            n=self.n,
-            layers=self.layers,
-            kept=kept,
+            n=len(self._some),
+            layers=self.damages,
             simulated=self.logits(images, kept),
             kept_float={n: self.logits(images, self.worst(n)) for n in tried},
         )
 
-    def _damages(self, images: npt.NDArray[np.float32]) -> tuple[Damage, ...]:
+    @functools.cached_property
+    def damages(self) -> tuple[Damage, ...]:
+        """The damage of each layer, worst first."""
         from exporters import simulate
 
-        trace = self._trace
+        trace, images = self._trace, self._some
         exact = simulate.logits(self._module, images, trace, layers=(), results=())
         own = own_snr(self._module, trace, images)
         alone = {}
@@ -223,6 +222,8 @@ def layer_kinds(trace: Trace) -> dict[str, str]:
 
 def _since_pooling(trace: Trace, number: int) -> set[str]:
     """Return the layers on the way from a pooling to the operator ``number``; none where there is no pooling."""
+    from exporters import simulate
+
     found: set[str] = set()
     while number in trace.operators:
         operator = trace.operators[number]
@@ -230,10 +231,7 @@ def _since_pooling(trace: Trace, number: int) -> set[str]:
             return found
         if not operator.reads:
             break
-        if operator.kind in _LAYER_OPERATORS:
+        if operator.kind in simulate.LAYER_OPERATORS:
             found.add(operator.layer)
         number = max(operator.reads)
     return set()
-
-
-_LAYER_OPERATORS: Sequence[str] = ("convolution", "conv2d", "addmm", "linear", "mm")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ai_edge_quantizer import quantizer, recipe
 from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
+from exporters.tflite_biases import correct_biases
 from exporters.tflite_graph import WEIGHTED, Graph
 from exporters.tflite_ranges import choose, observe, weight_ranges
 from exporters.tflite_rewrite import spell_out
@@ -38,6 +39,7 @@ def to_int8(model: bytes, images: npt.NDArray[np.float32], *, keep_float: Collec
     """
     graph = Graph(model)
     _check(graph, images.shape[1:])
+    graph = Graph(correct_biases(model, images, keep_float=keep_float))
     kept = _kept(graph, keep_float)
     spell_out(graph, but=kept)
     spelled = graph.content()

@@ -2,9 +2,10 @@
 
 Layers are what `nn.Conv2d` and `nn.Linear` compute, in the order of execution, by module path; every operator between
 one and the next (activation, SE multiplication, shortcut, pooling) belongs to the first. Operators are seen as ATen
-executes them, so that any module can be simulated, however its forward is written. As in both formats, weights are s8
-with a scale a channel, and each result is 8 bit asymmetric by its range on the calibration images; a ReLU or ReLU6
-right behind a layer is fused into it. Accumulators and biases are exact, which INT32 nearly is.
+executes them, so that any module can be simulated, however its forward is written. As in the files, weights are s8
+with a scale a channel; each result is 8 bit asymmetric, its range the one of least error on the calibration images; a
+ReLU or ReLU6 right behind a layer is fused into it; the network's output is not rounded. Accumulators and biases are
+exact, which INT32 nearly is.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from exporters.ranges import best_range
+
 INPUT = -1  # the number of the network's input, where operators have 0, 1, ...
 Plan = Callable[[int, Tensor], Tensor | None]
 
@@ -30,7 +33,8 @@ _MOVES = frozenset({
     "_to_copy", "constant_pad_nd", "max_pool2d", "max_pool2d_with_indices",
 })  # fmt: skip
 _CLAMPS = frozenset({"relu", "hardtanh", "clamp", "clamp_min"})
-_SUMS = frozenset({"convolution", "conv2d", "addmm", "mm", "linear", "add"})
+LAYER_OPERATORS = frozenset({"convolution", "conv2d", "addmm", "linear", "mm"})
+_SAMPLED = 512  # values of each result for each image, from which its range is chosen
 _BATCH = 4  # images at a time: enough to keep two cores busy, and an EfficientNet-B7 still fits into memory
 
 
@@ -45,11 +49,14 @@ class Operator:
     read_by: list[int] = field(default_factory=list)
     low: float = 0.0
     high: float = 0.0
+    sample: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
-    def see(self, value: Tensor) -> None:
-        """Widen the range, which always holds 0, to that of ``value``."""
+    def see(self, value: Tensor, places: Tensor) -> None:
+        """Widen the range, which always holds 0, to that of ``value``, and take a sample of it at ``places``."""
         low, high = torch.aminmax(value)
         self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+        flat = value.flatten(1)
+        self.sample.append(flat[:, places % flat.shape[1]].numpy())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +73,11 @@ class Trace:
 
     def _is_rounded(self, number: int) -> bool:
         operator = self.operators[number]
-        if operator.kind in _MOVES:
+        if operator.kind in _MOVES or not operator.read_by:
             return False
         readers = {self.operators[reader].kind for reader in operator.read_by}
         clamped = len(operator.read_by) == 1 and readers <= _CLAMPS | {"batch_norm"}
-        return not (operator.kind in _SUMS | {"batch_norm"} and clamped)
+        return not (operator.kind in LAYER_OPERATORS | {"add", "batch_norm"} and clamped)
 
     def alone(self, layer: str) -> frozenset[int]:
         """Return the results that are rounded when only ``layer`` is quantized: its own."""
@@ -184,11 +191,17 @@ def trace(module: nn.Module, images: npt.NDArray[np.float32]) -> Trace:
     first = next(_batches(images, 1))
     _Pass(module, lambda number, value: None, operators).run(first)
 
+    places = torch.randint(2**40, (_SAMPLED,), generator=torch.Generator().manual_seed(0))
+
     def see(number: int, value: Tensor) -> None:
-        operators[number].see(value)
+        operators[number].see(value, places)
 
     for batch in _batches(images):
         _Pass(module, see).run(batch)
+    for number, operator in operators.items():
+        if number != INPUT:  # pixels have their range, and all of it counts
+            operator.low, operator.high = best_range(operator.low, operator.high, np.concatenate(operator.sample))
+        operator.sample.clear()
     named = _candidates(module)
     layers = {name: named[name] for name in dict.fromkeys(op.layer for op in operators.values()) if name}
     if not layers:
@@ -198,9 +211,26 @@ def trace(module: nn.Module, images: npt.NDArray[np.float32]) -> Trace:
     return Trace(operators=operators, layers=layers)
 
 
+def best_scales(weight: Tensor) -> Tensor:
+    """Return each output channel's scale: its largest weight over that whole number, 64 to 127, which rounds best.
+
+    So the grid is found on which a checkpoint's weights were once quantized.
+    """
+    rows = weight.flatten(1).double()
+    largest = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
+    best, least = largest / 127, torch.full_like(largest, torch.inf)
+    for steps in range(127, 63, -1):  # the finest of equals
+        scale = largest / steps
+        error = ((rows / scale[:, None]).round() * scale[:, None] - rows).square().sum(1)
+        # float32's own rounding is no reason to leave a finer scale.
+        better = error < least - 1e-13 * rows.square().sum(1)
+        best, least = torch.where(better, scale, best), torch.where(better, error, least)
+    return best.float()
+
+
 def rounded_weight(weight: Tensor) -> Tensor:
     """Return a weight as s8 with a scale for each output channel holds it."""
-    scale = (weight.abs().flatten(1).amax(1) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+    scale = best_scales(weight)
     return torch.fake_quantize_per_channel_affine(
         weight, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -127, 127
     )
@@ -235,14 +265,15 @@ def logits(
     """
 
     def plan(number: int, value: Tensor) -> Tensor | None:
-        operator = trace.operators[number]
-        changed = rounded_result(value, operator.low, operator.high) if number in results else None
+        operator, result = trace.operators[number], value
+        if number in results:
+            result = rounded_result(result, operator.low, operator.high)
         if see is not None:
-            see(number, value if changed is None else changed)
-        return changed
+            see(number, result)
+        return None if result is value else result
 
     with _rounded_weights([trace.layers[name] for name in layers]):
-        return torch.cat([_Pass(module, plan).run(batch) for batch in _batches(images)]).numpy()
+        return torch.cat([_Pass(module, plan).run(some) for some in _batches(images)]).numpy()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporters import given
-from exporters.explain import Ranking, Study
+from exporters.explain import Simulated, Study
 from exporters.recipe import STATISTICS_IMAGES, VERIFIED_IMAGES, Given, Request
 from mobench.errors import BadInputError, ExportError, MissingExtraError, MobenchError
 
@@ -116,14 +116,14 @@ def convert(request: Request, send: Callable[[Message], None], images: Kept, mod
         if request.given is None:
             module, reference = modules.get(request.module_key(), lambda: _module(request, calibration))
             send(reference)
-            ranking: Ranking | None = None
+            simulated: Simulated | None = None
             if "int8" in request.precisions and (request.keep_float or request.explain):
-                ranking = modules.get(f"ranking {request.module_key()}", lambda: Ranking(module, calibration))
-                kept = ranking.worst(request.keep_float)
+                simulated = modules.get(f"int8 {request.module_key()}", lambda: Simulated(module, calibration))
+                kept = simulated.worst(request.keep_float)
             make = _maker(request, module, calibration, kept)
-            if ranking is not None and request.explain:
+            if simulated is not None and request.explain:
                 fp32 = _write(request.path(EXPLAINED), make("fp32"))
-                send(Explained(study=ranking.study(reference.images, kept), fp32=fp32))
+                send(Explained(study=simulated.study(reference.images, kept), fp32=fp32))
         else:
             send(Reference(images=calibration[:VERIFIED_IMAGES], logits=None))
             make = _quantizer(request, request.given, calibration)
@@ -194,7 +194,7 @@ def _in_precision(
     made: dict[str, Callable[[], bytes]] = {
         "fp16": lambda: quantizer.to_fp16(model),
         "int8-dynamic": lambda: quantizer.to_int8_dynamic(model),
-        "int8": lambda: quantizer.to_int8(model, images, **({"keep_float": kept} if kept else {})),
+        "int8": lambda: quantizer.to_int8(model, images, keep_float=kept),
     }
     return made[precision]()
 
