@@ -61,9 +61,17 @@ def observe(model: bytes, images: Float32) -> dict[str, Observed]:
         interpreter.invoke()
         for position, place in enumerate(places):
             values = views[position]().reshape(-1)
-            lowest[position] = min(lowest[position], values.min())
-            highest[position] = max(highest[position], values.max())
-            samples[position].append(values[place].copy())
+            sample = values[place].copy()
+            low, high = values.min(), values.max()
+            if not np.isfinite(low + high):  # what a maximum pooling is padded with
+                finite = values[np.isfinite(values)]
+                low, high, sample = (
+                    finite.min(initial=0),
+                    finite.max(initial=0),
+                    np.where(np.isfinite(sample), sample, 0),
+                )
+            lowest[position], highest[position] = min(lowest[position], low), max(highest[position], high)
+            samples[position].append(sample)
             del values  # the interpreter does not run while its memory is looked at
     found = {
         name: Observed(low=float(low), high=float(high), sample=np.stack(sample))

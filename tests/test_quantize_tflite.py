@@ -179,6 +179,22 @@ def test_what_cannot_be_quantized_is_told_in_a_line(model: bytes, images: np.nda
         to_int8(model, images[:, ::2, ::2].copy())
 
 
+def test_a_border_of_minus_infinity_spoils_no_range(images: np.ndarray) -> None:
+    """What torch pads a maximum pooling with, here where zero would not do as well."""
+    from exporters import to_tflite
+    from exporters.quantize_tflite import to_int8
+
+    torch.manual_seed(0)
+    pooled = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.MaxPool2d(3, 2, 1), torch.nn.Flatten(), torch.nn.Linear(8 * 15 * 15, 10)
+    ).eval()
+    made = to_tflite.convert(pooled.requires_grad_(False), SIZE)
+    assert "PADV2" in kinds(made)
+    check(
+        compare(run_tflite(made, images), run_tflite(to_int8(made, images), images)), Tolerance(min_snr_db=30), "int8"
+    )
+
+
 def test_dynamic_int8_runs(model: bytes, images: np.ndarray, logits: np.ndarray) -> None:
     from exporters.quantize_tflite import to_int8_dynamic
 
