@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import litert_torch
 import torch
 
+from exporters.tflite_borders import zero_borders
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -18,4 +20,4 @@ def convert(module: nn.Module, size: int) -> bytes:
     """
     channels_last = litert_torch.to_channel_last_io(module, args=[0]).eval()
     content: bytes = litert_torch.convert(channels_last, (torch.zeros(1, size, size, 3),)).model_content()
-    return content
+    return zero_borders(content)

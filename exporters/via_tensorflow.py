@@ -76,6 +76,7 @@ def build(network: Mapping[str, Any], module: nn.Module) -> keras.Model:
         network: a request's description; name, width, depth, input_size, padding and bn_eps say which spec it is.
         module: what `mobench.zoo.build.build` made of that spec, its batch norm not folded.
     """
+    keras.utils.clear_session()  # a worker builds many networks, and Keras keeps what it knows of each
     keys = ("width", "depth", "input_size", "padding", "bn_eps")
     made = spec.get(network["name"], **{key: network[key] for key in keys})
     return _model(made, {key: value.detach().numpy() for key, value in module.state_dict().items()})
