@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from exporters.finish import Outcome
+from exporters.recipe import STATISTICS_IMAGES
 from mobench import artifacts, campaign, plan, store, zoo
 from mobench.errors import MobenchError
 from mobench.exporting import export_networks
@@ -45,15 +46,16 @@ Files = tuple[Outcome, Outcome, Outcome]  # TensorFlow's TFLite, our TFLite, our
 
 
 def export(
-    names: Sequence[str], precision: str, folder: Path, photographs: Path | None, jobs: int | None
+    names: Sequence[str], precision: str, folder: Path, images: tuple[Path | None, int], jobs: int | None
 ) -> list[Files]:
-    """Export networks on both roads."""
+    """Export networks on both roads; ``images`` is the folder of the calibration images, and how many are taken."""
 
     def say(outcome: Outcome) -> None:
         if outcome.status != "unchanged":
             print(f"{outcome.path.name}: {outcome.error or f'{outcome.seconds:.0f} s'}", file=sys.stderr)
 
-    common = {"precisions": (precision,), "weights": "random:0", "calibration_dir": photographs, "out": folder}
+    common = {"precisions": (precision,), "weights": "random:0", "out": folder}
+    common |= {"calibration_dir": images[0], "calibration_count": images[1]}
     theirs = export_networks(names, via="tensorflow", jobs=jobs, say=say, **common)  # type: ignore[arg-type]
     ours = export_networks(names, formats=("tflite", "onnx"), jobs=jobs, say=say, **common)  # type: ignore[arg-type]
     return list(zip(theirs, ours[0::2], ours[1::2], strict=True))
@@ -135,14 +137,14 @@ def main() -> None:
     arguments = parser.parse_args()
     precision = "int8" if arguments.snr else arguments.precision
     names = arguments.only or (SE_NETWORKS if arguments.snr else zoo.names())
+    # An image unknown to the statistics can drive random weights to a hundred times the range of the others.
+    images = (arguments.photographs, STATISTICS_IMAGES if arguments.snr else 100)
     # Random weights take their statistics from the calibration images: with others, they are other weights.
-    models = arguments.folder / ("models-lifelike" if arguments.photographs else "models")
+    models = arguments.folder / ("models-snr" if arguments.snr else "models")
     campaigns = arguments.folder / "campaigns"
     campaigns.mkdir(parents=True, exist_ok=True)
     try:
-        exported = list(
-            zip(names, export(names, precision, models, arguments.photographs, arguments.jobs), strict=True)
-        )
+        exported = list(zip(names, export(names, precision, models, images, arguments.jobs), strict=True))
         if arguments.snr:
             print_snr(exported)
         elif not arguments.export_only:
