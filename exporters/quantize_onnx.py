@@ -23,10 +23,11 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from exporters import onnx_rewrite
 from exporters.onnx_graph import WEIGHTED, Graph, attribute, has_branches
 from exporters.onnx_observe import Observed, observe
-from exporters.ranges import best_range
+from exporters.ranges import best_range, best_scales
 from exporters.to_onnx import INPUT
 from mobench.errors import BadInputError
 
+_LARGEST = np.iinfo(np.int8).max  # of a weight: symmetric, so that -128 is not used
 # float16's largest finite number; beyond it a weight would become infinite
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -84,7 +85,7 @@ def to_int8(model: bytes, images: npt.NDArray[np.float32], *, keep_float: Collec
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[node.name for node in graph.nodes if kept.intersection(node.output)],
-            extra_options={"TensorQuantOverrides": _overrides(graph, observed)},
+            extra_options={"TensorQuantOverrides": _overrides(graph, observed, kept)},
         )
         proto = onnx.load(quantized)
     if not has_branches(proto):
@@ -119,9 +120,9 @@ def _kept(graph: Graph, modules: Collection[str]) -> set[str]:
     return kept
 
 
-def _overrides(graph: Graph, observed: Mapping[str, Observed]) -> dict[str, list[dict[str, Any]]]:
+def _overrides(graph: Graph, observed: Mapping[str, Observed], kept: set[str]) -> dict[str, list[dict[str, Any]]]:
     """Return each tensor's range as ONNX Runtime's quantizer wants it: that of least error, but all of the input's."""
-    found = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for name, seen in observed.items():
         maker = graph.maker(name)
         if maker is not None and maker.op_type == "HardSigmoid":
@@ -131,6 +132,12 @@ def _overrides(graph: Graph, observed: Mapping[str, Observed]) -> dict[str, list
         else:
             low, high = best_range(seen.low, seen.high, seen.sample)
         found[name] = [{"rmin": np.array(low, np.float32), "rmax": np.array(high, np.float32)}]
+    for node in graph.nodes:
+        layer = None if kept.intersection(node.output) else _layer(graph, node)
+        if layer is not None:
+            ends = best_scales(layer[0]).reshape(-1) * _LARGEST
+            axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else 1
+            found[node.input[1]] = [{"axis": axis, "rmin": np.array(-end), "rmax": np.array(end)} for end in ends]
     return found
 
 
@@ -169,10 +176,9 @@ def _layer(graph: Graph, node: onnx.NodeProto) -> tuple[npt.NDArray[np.float32],
 
 
 def _quantized(weights: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Return weights [out, ...] as ONNX Runtime's quantizer rounds them: s8 and the scale of each output channel."""
-    largest = np.abs(weights).max(axis=tuple(range(1, weights.ndim)), keepdims=True)
-    scale = (np.where(largest > 0, largest, 1.0) / np.iinfo(np.int8).max).astype(np.float32)
-    return np.round(weights / scale).astype(np.int8), scale
+    """Return weights [out, ...] as they are rounded: s8 and the scale of each output channel."""
+    scale = best_scales(weights)
+    return np.clip(np.round(weights / scale), -_LARGEST, _LARGEST).astype(np.int8), scale
 
 
 def to_int8_dynamic(model: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The range of a tensor that 8 bits hold best, from a sample of what it held on each image."""
+"""The ranges of tensors and the scales of weights that 8 bits hold best."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ _STEPS = 255  # between the lowest and the highest of 8 bits
 _BINS = 2048
 _SHARES = 0.85 ** np.arange(25)  # of an end: all of it, down to 2 %
 _SWEEPS = 2
+_LARGEST = 127  # of a weight: symmetric, so that -128 is not used
+_GRIDS = np.arange(_LARGEST, _LARGEST // 2, -1)  # a channel's largest weight in steps of its scale, the finest first
+_SAMPLED_WEIGHTS = 256  # a channel: a wrong scale is never the best for so many
 
 
 def best_range(low: float, high: float, sample: npt.NDArray[np.float32]) -> tuple[float, float]:
@@ -41,3 +44,21 @@ def best_range(low: float, high: float, sample: npt.NDArray[np.float32]) -> tupl
         _, top = min(((bottom, float(end)) for end in high * _SHARES), key=error)
         bottom, _ = min(((float(end), top) for end in low * _SHARES), key=error) if low < 0 else (0.0, top)
     return bottom, top
+
+
+def best_scales(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return for each output channel of weights [out, ...] the scale that rounds them least, [out, 1, ...].
+
+    It is the largest weight over a whole number of 64 to 127: nothing is clipped. Where weights lie on a grid already,
+    as those of a checkpoint that was trained for INT8, it is found again.
+    """
+    rows = weights.reshape(len(weights), -1).astype(np.float64)
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    scales = np.where(largest > 0, largest, 1.0) / _GRIDS
+    if rows.shape[1] > _SAMPLED_WEIGHTS:
+        rows = rows[:, np.random.default_rng(0).integers(rows.shape[1], size=_SAMPLED_WEIGHTS)]
+    errors = np.stack([((np.round(rows / s) * s - rows) ** 2).sum(1) for s in scales.T[..., None]], axis=1)
+    # float32's own rounding is no reason to leave a finer scale.
+    good = errors <= errors.min(1, keepdims=True) + np.finfo(np.float32).eps ** 2 * (rows**2).sum(1, keepdims=True)
+    chosen = np.take_along_axis(scales, good.argmax(1)[:, None], 1)
+    return chosen.reshape(-1, *[1] * (weights.ndim - 1)).astype(np.float32)

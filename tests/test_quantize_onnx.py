@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_export import SIZE, TinyImages, channels_first, run_onnx
 
-from exporters.ranges import best_range
+from exporters.ranges import best_range, best_scales
 from exporters.verify import compare
 from mobench.errors import BadInputError
 from mobench.records import Preprocess
@@ -317,6 +317,19 @@ def test_a_range_holds_zero_and_all_of_what_is_uniform() -> None:
     sample = np.random.default_rng(0).uniform(2, 6, (4, 1000)).astype(np.float32)
     assert best_range(2.0, 6.0, sample) == (0.0, 6.0)
     assert best_range(0.0, 0.0, sample * 0) == (0.0, 0.0)
+
+
+def test_scales_find_the_grid_that_weights_lie_on_and_clip_nothing() -> None:
+    random = np.random.default_rng(0)
+    integers = random.integers(-100, 101, (8, 3, 3, 3))
+    integers[:, 0, 0, 0] = np.arange(93, 101)  # the largest weight of a channel is no 127 steps
+    grid = random.uniform(0.01, 0.1, (8, 1, 1, 1))
+    np.testing.assert_allclose(best_scales((integers * grid).astype(np.float32)), grid, rtol=1e-5)
+    weights = random.standard_normal((8, 1000)).astype(np.float32)
+    weights[0] = 0
+    scales = best_scales(weights)
+    assert scales.shape == (8, 1)
+    assert (np.abs(weights) <= scales * 127.001).all()
 
 
 # --- INT8-dynamic ---
