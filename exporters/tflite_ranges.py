@@ -25,6 +25,10 @@ _LARGEST = 127  # of a weight: symmetric, so that -128 is not used
 # Of each tensor so many values an image are kept, always of the same places; 16 times as many gave no better ranges.
 _SAMPLED = 1024
 _BINS = 4096
+# What these write has the range of what they read, or one that the format prescribes: looking would only take memory,
+# a third of EfficientNet's.
+_MOVED = frozenset({"PAD", "RESHAPE", "MAX_POOL_2D", "TRANSPOSE"})
+_FIXED: Mapping[str, Range] = {"LOGISTIC": (0.0, 1.0), "SOFTMAX": (0.0, 1.0)}
 _SHRUNK = np.geomspace(0.02, 1.0, 40)
 _SAMPLED_WEIGHTS = 256  # a channel: a wrong scale is never the best for so many
 _GRIDS = range(64, _LARGEST + 1)  # a channel's largest weight in steps of its scale; below 64 a finer scale exists
@@ -42,7 +46,8 @@ class Observed:
 def observe(model: bytes, images: Float32) -> dict[str, Observed]:
     """Run a float file on the images, [N, S, S, 3]; return what each tensor that it computes or reads held, by name."""
     graph = Graph(model)
-    tensors = [tensor for operator in graph.operators for tensor in operator.outputs if graph.is_float(tensor)]
+    measured = [operator for operator in graph.operators if graph.kind(operator) not in (*_MOVED, *_FIXED)]
+    tensors = [int(tensor) for operator in measured for tensor in operator.outputs if graph.is_float(int(tensor))]
     names = [graph.name(tensor) for tensor in tensors]
     graph.outputs = tensors
     interpreter = Interpreter(model_content=graph.content())
@@ -78,6 +83,14 @@ def observe(model: bytes, images: Float32) -> dict[str, Observed]:
         for name, low, high, sample in zip(names, lowest, highest, samples, strict=True)
     }
     found[source["name"]] = Observed(low=float(images.min()), high=float(images.max()), sample=images[:0])
+    for operator in graph.operators:
+        kind, name = graph.kind(operator), graph.name(int(operator.outputs[0]))
+        read = graph.name(int(operator.inputs[0]))
+        if kind in _FIXED:
+            low, high = _FIXED[kind]
+            found[name] = Observed(low=low, high=high, sample=images[:0])
+        elif kind in _MOVED and read in found:
+            found[name] = found[read]
     return found
 
 
