@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 Float32 = npt.NDArray[np.float32]
@@ -40,6 +41,7 @@ def observe(
         _tap(tapped.graph, name, shape)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()  # what an export may use of the cores is said to torch
     session = onnxruntime.InferenceSession(tapped.SerializeToString(), options, providers=["CPUExecutionProvider"])
     wanted = [f"{name}.{suffix}" for name in shapes for suffix in _SUFFIXES]
     runs = [session.run(wanted, dict(feed)) for feed in feeds]
