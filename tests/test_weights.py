@@ -350,7 +350,9 @@ def test_prefixes_of_wrappers_are_taken_off(tmp_path, suffix, prefix):
 
 @pytest.mark.parametrize("wrapper", ["state_dict_ema", "model_ema"])
 def test_averaged_weights_are_taken_before_the_last_ones_and_said_to_be(tmp_path, wrapper):
-    averaged = {"n_averaged": torch.tensor(5), **{f"module.{key}": value for key, value in timm_v1().items()}}
+    averaged = {f"module.{key}": value for key, value in timm_v1().items()}
+    if wrapper == "model_ema":  # torchvision's
+        averaged["n_averaged"] = torch.tensor(5)
     last = {key: value * 0 for key, value in timm_v1().items()}
     # timm's script keeps its options there as well.
     options = argparse.Namespace(lr=0.1, model="mobilenetv1_100")
@@ -359,6 +361,15 @@ def test_averaged_weights_are_taken_before_the_last_ones_and_said_to_be(tmp_path
     module = weights.resolve(SMALL, str(tmp_path / "w.pth"), say=said.append).build()
     assert torch.equal(module[0].conv.weight, averaged["module.conv_stem.weight"])
     assert "the averaged are taken" in said[0]
+
+
+@pytest.mark.parametrize("options", [argparse.Namespace(model_ema=False), {"model_ema": True}])
+def test_an_option_called_like_averaged_weights_is_none(tmp_path, options):
+    torch.save({"model": timm_v1(), "epoch": 3, "args": options}, tmp_path / "w.pth")
+    said = []
+    resolved = weights.resolve(SMALL, str(tmp_path / "w.pth"), say=said.append)
+    assert torch.equal(resolved.build()[0].conv.weight, timm_v1()["conv_stem.weight"])
+    assert not any("averaged" in line for line in said)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".safetensors", ".pth", ".pt")
 # Training scripts put the weights under one of these, beside the optimiser's state; timm's and torchvision's also their
 # running average, which is what they evaluate and publish.
-_AVERAGED = ("state_dict_ema", "model_ema")
-_WRAPPERS = (*_AVERAGED, "state_dict", "model", "model_state", "model_state_dict")
-_COUNTER = "n_averaged"  # beside averaged weights
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state", "model_state_dict")
+_COUNTER = "n_averaged"  # beside torchvision's averaged weights
 _PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile; no layout has them
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 
@@ -134,7 +133,10 @@ def _pickle_names(path: Path, file: BinaryIO) -> Contents:
         raise _damaged(path, "it is not a file of torch.save") from error
     if any(name.startswith("torch.nn.modules.") for name in names):  # the class of a pickled network
         raise _more_than_weights(path)
-    return Contents(names=frozenset(map(_plain, names)), averaged=not names.isdisjoint(_AVERAGED))
+    # A name alone may be an option of the training script, which timm's has under `model_ema`: torchvision's weights of
+    # that name come with the counter.
+    averaged = "state_dict_ema" in names or {"model_ema", _COUNTER} <= names
+    return Contents(names=frozenset(map(_plain, names)), averaged=averaged)
 
 
 def _strings(data: bytes | BinaryIO) -> set[str]:
