@@ -98,7 +98,7 @@ def test_a_card_has_counts_print_variants_sizes_and_checkpoints():
 def test_a_card_names_where_top1_is_printed_when_the_counts_are_elsewhere():
     line = row(run("resnet50").stdout, "resnet50_2.0_224")
     assert "arXiv:1905.11946 table 3" in line and "top-1:" not in line
-    assert "arXiv:1709.01507 table 13; top-1: arXiv:1709.01507 table 2" in run("--family", "resnet").stdout
+    assert "arXiv:1905.02244v5 table 3; top-1: arXiv:1905.02244 table 3" in run("--family", "mobilenet_v3").stdout
 
 
 def test_a_name_may_be_a_label_or_have_options():

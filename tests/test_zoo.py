@@ -62,7 +62,8 @@ VERIFICATION = (
     ("resnet101_stride1x1", "44.55 M", "7570 M"),
     ("resnet152", "60.19 M", "11514 M"),
     ("se_resnet50_stride1x1", "28,088,024", "3860.5 M"),
-    ("se_resnet50_no_bias", "28,071,976", "4091.7 M"),
+    ("se_resnet50", "28,088,024", "4091.7 M"),
+    ("se_resnet50_no_bias", "28,071,976", "3860.5 M"),
 )
 
 
@@ -88,6 +89,19 @@ def test_reduction_ratios_give_the_params_of_senet():
         spec = zoo.get(f"se_resnet50{suffix}")
         biases = sum(part.out for layer in spec.layers for part in layer.parts if part.role == "se")
         assert (count(spec).params - biases) / 1e6 == pytest.approx(millions, rel=0.004)
+
+
+def test_what_senet_compares_is_one_network_trained_one_way():
+    """Tables 10 to 15: stride in the 1x1 throughout, and r = 16 and no SE as those tables have them, not table 2."""
+    compared = ["", *(f"_r{r}" for r in (2, 4, 8, 32)), "_pre", "_post", "_identity", "_3x3", "_no_last_stage"]
+    for variant in compared:
+        spec = zoo.get(f"se_resnet50{variant or '_stride1x1'}")
+        assert {layer.rule.stride_in for layer in spec.layers if layer.kind == "bottleneck"} == {"1x1"}
+        assert spec.published_source != "arXiv:1709.01507 table 2"
+    accuracy = {name: zoo.get(name).published_top1 for name in ("resnet50_stride1x1", "se_resnet50_stride1x1")}
+    assert accuracy == {"resnet50_stride1x1": 76.7, "se_resnet50_stride1x1": 77.72}
+    for r in (2, 4, 8, 32):
+        assert abs(zoo.get(f"se_resnet50_r{r}").published_top1 - 77.72) < 0.5
 
 
 def _counted(spec, module, x):
@@ -188,6 +202,7 @@ def test_published_figures_of_the_papers():
         "mobilenet_v1": 70.6,
         "mobilenet_v1_0.5_160": 60.2,
         "mobilenet_v2": 72.0,
+        "mobilenet_v2_0.35_224": 60.8,
         "mobilenet_v3_large": 75.2,
         "mobilenet_v3_small": 67.4,
         "efficientnet_b0": 77.1,
