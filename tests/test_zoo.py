@@ -187,8 +187,8 @@ def test_round8_is_a_near_multiple_of_eight_and_never_under_nine_tenths(value):
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_published_top1_is_given_for_exactly_this_variant(name):
-    for (width, size, *depth), published in NETWORKS[name].published.items():
-        spec = zoo.get(name, width=width, input_size=size, depth=depth[0] if depth else None)
+    for (width, size, depth), published in NETWORKS[name].published.items():
+        spec = zoo.get(name, width=width, input_size=size, depth=depth)
         assert (spec.published_top1, spec.published_source) == (published.top1, published.source)
         assert "arXiv" in published.source or "tensorflow/models" in published.source
         assert 40 < published.top1 < 90

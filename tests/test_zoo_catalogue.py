@@ -14,8 +14,8 @@ PRINTED = [(name, variant) for name in NETWORKS for variant in NETWORKS[name].pr
 
 
 def spec_of(name, variant):
-    width, size, *depth = variant
-    return zoo.get(name, width=width, input_size=size, depth=depth[0] if depth else None)
+    width, size, depth = variant
+    return zoo.get(name, width=width, input_size=size, depth=depth)
 
 
 @pytest.mark.parametrize(("name", "variant"), PRINTED)

@@ -60,13 +60,10 @@ def printed_sizes(name: str) -> tuple[ModelSpec, ...]:
     Its own comes first, then those of its own depth, the widest and largest first.
     """
     network = NETWORKS[name]
-    own: Variant = (network.width, network.input_size)
+    own: Variant = (network.width, network.input_size, network.depth)
     rest = {*network.published, *network.printed} - {own}
-    order = sorted(rest, key=lambda each: (len(each), *(-value for value in each)))
-    return tuple(
-        get(name, width=width, input_size=int(size), depth=depth[0] if depth else None)
-        for width, size, *depth in (own, *order)
-    )
+    order = sorted(rest, key=lambda each: (each[2] != network.depth, *(-value for value in each)))
+    return tuple(get(name, width=width, input_size=size, depth=depth) for width, size, depth in (own, *order))
 
 
 def read(printed: str) -> tuple[float, float]:

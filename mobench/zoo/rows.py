@@ -83,8 +83,8 @@ class Printed:
     note: str = ""
 
 
-# (width, size), or (width, size, depth) where the depth is not the network's own
-Variant = tuple[float, ...]
+# width, size, depth
+Variant = tuple[float, int, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -329,9 +329,7 @@ def get(
     _check(name, **values)
     values |= {key: float(values[key]) for key in ("width", "depth", "bn_eps")}
     layers = _expand(network, values["width"], values["depth"], values["input_size"])
-    variant: Variant = (values["width"], values["input_size"])
-    if values["depth"] != network.depth:
-        variant = (*variant, values["depth"])
+    variant: Variant = (values["width"], values["input_size"], values["depth"])
     published = network.published.get(variant)
     return ModelSpec(
         name=name,

@@ -32,10 +32,10 @@ NETWORKS: Mapping[str, Network] = {
         rows=(*(row for stage in _VGG16_STAGES for row in _vgg_stage(*stage)), *_DENSE),
         rounding="truncate",
         bn_eps=1e-5,  # it has no batch norm
-        published=published("arXiv:1704.04861 table 8", {(1.0, 224): 71.5}),
+        published=published("arXiv:1704.04861 table 8", {(1.0, 224, 1.0): 71.5}),
         printed=printed(
             "arXiv:1704.04861 table 8",
-            {(1.0, 224): ("138 M", "15300 M")},
+            {(1.0, 224, 1.0): ("138 M", "15300 M")},
             "arXiv:1709.01507 table 2 prints 15.47 B, which fits",
         ),
     ),
@@ -56,10 +56,10 @@ NETWORKS: Mapping[str, Network] = {
         ),
         rounding="truncate",
         bn_eps=1e-5,
-        published=published("arXiv:1704.04861 table 9", {(1.0, 224): 57.2}),
+        published=published("arXiv:1704.04861 table 9", {(1.0, 224, 1.0): 57.2}),
         printed=printed(
             "arXiv:1704.04861 table 9",
-            {(1.0, 224): ("60 M", "720 M")},
+            {(1.0, 224, 1.0): ("60 M", "720 M")},
             "the first AlexNet's 60 M, of two towers; here its successor of one tower, which all libraries have",
         ),
     ),

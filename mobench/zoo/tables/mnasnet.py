@@ -78,7 +78,7 @@ def _network(
         published={
             key: value
             for where, figure in top1.items()
-            for key, value in published(f"arXiv:1807.11626 {where}", {(1.0, 224): figure}).items()
+            for key, value in published(f"arXiv:1807.11626 {where}", {(1.0, 224, 1.0): figure}).items()
         },
         printed=counts or {},
     )
@@ -90,14 +90,16 @@ _A1_1 = _network(
     {"table 1": 75.2},
     {
         **printed(
-            "arXiv:1807.11626 table 1", {(1.0, 224): ("3.9 M", "312 M")}, "arXiv:1905.02244 table 3 prints 315 M"
+            "arXiv:1807.11626 table 1", {(1.0, 224, 1.0): ("3.9 M", "312 M")}, "arXiv:1905.02244 table 3 prints 315 M"
         ),
         **printed(
-            "arXiv:1807.11626 table 4", {(0.35, 224): ("1.7 M", "63 M")}, "61.7 M: how they round widths is not printed"
+            "arXiv:1807.11626 table 4",
+            {(0.35, 224, 1.0): ("1.7 M", "63 M")},
+            "61.7 M: how they round widths is not printed",
         ),
     },
 )
-_A1_035 = published("arXiv:1807.11626 table 4", {(0.35, 224): 64.1})
+_A1_035 = published("arXiv:1807.11626 table 4", {(0.35, 224, 1.0): 64.1})
 
 NETWORKS: Mapping[str, Network] = {
     "mnasnet_a1": replace(_A1_1, published={**_A1_1.published, **_A1_035}),
@@ -105,13 +107,13 @@ NETWORKS: Mapping[str, Network] = {
         "released code",
         _B1,
         {"table 2": 74.5},
-        printed("arXiv:1807.11626 table 2", {(1.0, 224): ("4.4 M", "315 M")}),
+        printed("arXiv:1807.11626 table 2", {(1.0, 224, 1.0): ("4.4 M", "315 M")}),
     ),
     "mnasnet_small": _network(
         "released code (search2 of table 4)",
         _SMALL,
         {"table 4": 66.0},
-        printed("arXiv:1807.11626 table 4", {(1.0, 224): ("2.0 M", "68 M")}),
+        printed("arXiv:1807.11626 table 4", {(1.0, 224, 1.0): ("2.0 M", "68 M")}),
         stem=8,
     ),
     "mnasnet_e3k3": _network("table 6: MBConv3 (k3x3) only", _single_type(3, 3), {"table 6": 71.8}),

@@ -114,28 +114,30 @@ _LARGE_1 = Network(
     rows=_LARGE_ROWS,
     rounding="round8",
     bn_eps=1e-3,  # torchvision; timm has 1e-5
-    published=published("arXiv:1905.02244 table 3", {(1.0, 224): 75.2, (0.75, 224): 73.3}),
+    published=published("arXiv:1905.02244 table 3", {(1.0, 224, 1.0): 75.2, (0.75, 224, 1.0): 73.3}),
     printed={
         **printed(
-            "arXiv:1905.02244 table 3", {(1.0, 224): ("5.4 M", "219 M")}, "216.6 M; the authors' code page prints 217 M"
+            "arXiv:1905.02244 table 3",
+            {(1.0, 224, 1.0): ("5.4 M", "219 M")},
+            "216.6 M; the authors' code page prints 217 M",
         ),
-        **printed("arXiv:1905.02244 table 3", {(0.75, 224): ("4.0 M", "155 M")}),
+        **printed("arXiv:1905.02244 table 3", {(0.75, 224, 1.0): ("4.0 M", "155 M")}),
     },
 )
 _SMALL_1 = replace(
     _LARGE_1,
     source="table 2",
     rows=_SMALL_ROWS,
-    published=published("arXiv:1905.02244 table 3", {(1.0, 224): 67.4, (0.75, 224): 65.4}),
+    published=published("arXiv:1905.02244 table 3", {(1.0, 224, 1.0): 67.4, (0.75, 224, 1.0): 65.4}),
     printed={
         **printed(
             "arXiv:1905.02244v5 table 3",
-            {(1.0, 224): ("2.5 M", "56 M")},
+            {(1.0, 224, 1.0): ("2.5 M", "56 M")},
             "the ICCV print has 2.9 M, that of a 1280 head, and 66 M, which is not reproducible",
         ),
         **printed(
             "arXiv:1905.02244 (ICCV) table 3",
-            {(0.75, 224): ("2.4 M", "44 M")},
+            {(0.75, 224, 1.0): ("2.4 M", "44 M")},
             "2.4 M is that of a 1280 head (2.41 M); with the released 1024 one it is 2.04 M",
         ),
     },
@@ -150,7 +152,7 @@ def _variant(
     where: str = "",
     counts: Mapping[Variant, Printed] | None = None,
 ) -> Network:
-    accuracy = published(where, {(1.0, 224): top1}) if top1 is not None else {}
+    accuracy = published(where, {(1.0, 224, 1.0): top1}) if top1 is not None else {}
     return replace(of, source=source, rows=rows, published=accuracy, printed=counts or {})
 
 
@@ -166,7 +168,7 @@ NETWORKS: Mapping[str, Network] = {
         _minimalistic(_LARGE_ROWS),
         72.3,
         _CODE_PAGE,
-        printed(_CODE_PAGE, {(1.0, 224): ("3.9 M", "209 M")}),
+        printed(_CODE_PAGE, {(1.0, 224, 1.0): ("3.9 M", "209 M")}),
     ),
     "mobilenet_v3_small_minimalistic": _variant(
         _SMALL_1,
@@ -174,7 +176,7 @@ NETWORKS: Mapping[str, Network] = {
         _minimalistic(_SMALL_ROWS),
         61.9,
         _CODE_PAGE,
-        printed(_CODE_PAGE, {(1.0, 224): ("2.0 M", "65 M")}, "52.3 M; 65 M is not reproducible"),
+        printed(_CODE_PAGE, {(1.0, 224, 1.0): ("2.0 M", "65 M")}, "52.3 M; 65 M is not reproducible"),
     ),
     # Table 5. @112 and @16 leave stem and head as they are: table 1 has h-swish there, and the text says nothing else.
     "mobilenet_v3_large_relu": _variant(

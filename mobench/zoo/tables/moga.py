@@ -58,8 +58,8 @@ def _network(choices: str, source: str, top1: float, params: str, macs: str, not
         ),
         rounding="round8",
         bn_eps=1e-5,
-        published=published("arXiv:1908.01314 table 3", {(1.0, 224): top1}),
-        printed=printed("arXiv:1908.01314 table 3", {(1.0, 224): (params, macs)}, note),
+        published=published("arXiv:1908.01314 table 3", {(1.0, 224, 1.0): top1}),
+        printed=printed("arXiv:1908.01314 table 3", {(1.0, 224, 1.0): (params, macs)}, note),
     )
 
 

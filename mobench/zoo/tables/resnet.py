@@ -81,17 +81,17 @@ def _se_resnet(
 
 
 def _top1(where: str, top1: float) -> Mapping[Variant, Published]:
-    return published(where, {(1.0, 224): top1})
+    return published(where, {(1.0, 224, 1.0): top1})
 
 
 def _counts(where: str, params: str, macs: str = "", note: str = "") -> Mapping[Variant, Printed]:
-    return printed(where, {(1.0, 224): (params, macs)}, note)
+    return printed(where, {(1.0, 224, 1.0): (params, macs)}, note)
 
 
 _EFFICIENTNET = "arXiv:1905.11946 table 2"
 _SENET = "arXiv:1709.01507 table"
 _EFFICIENTNET_3 = "arXiv:1905.11946 table 3"  # d=4; w=2; r=2
-_SCALED = published(_EFFICIENTNET_3, {(1.0, 224, 4.0): 78.1, (2.0, 224): 77.7, (1.0, 448): 77.5})
+_SCALED = published(_EFFICIENTNET_3, {(1.0, 224, 4.0): 78.1, (2.0, 224, 1.0): 77.7, (1.0, 448, 1.0): 77.5})
 _SCALED_COUNTS = {
     **printed(
         _EFFICIENTNET_3,
@@ -100,10 +100,10 @@ _SCALED_COUNTS = {
     ),
     **printed(
         _EFFICIENTNET_3,
-        {(2.0, 224): ("", "14.7 B")},
+        {(2.0, 224, 1.0): ("", "14.7 B")},
         "16.1 B: it is depth 4 that has 14.6 B; the two printed figures fit when exchanged",
     ),
-    **printed(_EFFICIENTNET_3, {(1.0, 448): ("", "16.4 B")}),
+    **printed(_EFFICIENTNET_3, {(1.0, 448, 1.0): ("", "16.4 B")}),
 }
 
 NETWORKS: Mapping[str, Network] = {
