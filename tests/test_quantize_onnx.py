@@ -160,6 +160,21 @@ def depthwise(**more: Any) -> list[Any]:
     ]
 
 
+def test_a_division_by_a_constant_becomes_a_product() -> None:
+    from onnx import helper
+
+    from exporters import onnx_rewrite
+    from exporters.onnx_graph import Graph
+
+    nodes = [helper.make_node("Div", ["input", "six"], ["a"]), helper.make_node("Div", ["six", "a"], ["out"])]
+    proto = small_graph(nodes, {"six": np.float32(6)}, ("N", 4, 8, 8))
+    inputs = np.random.default_rng(0).uniform(1, 2, (2, 4, 8, 8)).astype(np.float32)
+    before = run_onnx(proto.SerializeToString(), inputs)
+    onnx_rewrite.prepare(Graph(proto))
+    assert [node.op_type for node in proto.graph.node] == ["Mul", "Div"]
+    np.testing.assert_allclose(run_onnx(proto.SerializeToString(), inputs), before, rtol=1e-6)
+
+
 @pytest.mark.parametrize("case", ["output", "softmax over channels", "a constant a channel", "mean over one axis"])
 def test_rewrites_leave_alone_what_does_not_match(case: str) -> None:
     from onnx import helper
