@@ -182,6 +182,28 @@ def test_what_a_file_does_not_say_is_assumed_aloud(tmp_path):
     assert len(said) == 1 and "assumed: symmetric padding, batch-norm epsilon 1e-05, mean (0.485" in said[0]
 
 
+@pytest.mark.parametrize(
+    ("donor", "asked", "assumed"),
+    [
+        ("resnet50", "resnet50_stride1x1", "that it is resnet50_stride1x1, not resnet50"),
+        ("se_resnet50", "se_resnet50_post", "that it is se_resnet50_post, not se_resnet50 or "),
+        ("mobilenet_v3_large", "mobilenet_v3_large_relu", "not mobilenet_v3_large or mobilenet_v3_large_hswish112"),
+        ("mobilenet_v3_large", "mobilenet_v3_large", None),  # what the file most likely is
+        ("mobilenet_v3_large", "mobilenet_v3_large_spelled", None),  # the same function
+        ("moga_a_figure", "moga_a_figure", None),  # whose tensors no other has
+    ],
+)
+def test_a_file_that_fits_another_function_as_well_is_taken_aloud(tmp_path, donor, asked, assumed):
+    spec = zoo.get(donor, width=0.35)
+    path, said = tmp_path / "w.safetensors", []
+    save_file(state(spec, layouts(spec)[0]), path)
+    weights.resolve(zoo.get(asked, width=0.35), str(path), say=said.append)
+    assert (assumed in said[0]) if assumed else ("that it is" not in said[0])
+    save_file(state(spec, layouts(spec)[0]), path, metadata={"architecture": asked})
+    weights.resolve(zoo.get(asked, width=0.35), str(path), say=said.append)
+    assert "that it is" not in said[1]
+
+
 def test_what_the_caller_says_is_not_assumed(tmp_path):
     said = []
     path = write(tmp_path / "plain.safetensors", timm_v1())

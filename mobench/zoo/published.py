@@ -278,7 +278,10 @@ CHECKPOINTS: Mapping[str, tuple[Checkpoint, ...]] = _by_network(
     [*_torchvision(), *_timm_hugging_face(), *_timm_plain(), *_timm_tensorflow()]
 )
 # The same function of the same weights, written otherwise: h-swish out of elementary operators.
-SAME_AS: Mapping[str, str] = {"mobilenet_v3_large_spelled": "mobilenet_v3_large"}
+SAME_AS: Mapping[str, str] = {
+    f"{name}_spelled": name
+    for name in ("mobilenet_v3_large", "mobilenet_v3_large_hswish112", "mobilenet_v3_large_hswish16")
+}
 # Checkpoints that exist but have no address: what to tell who asks for them.
 _MOGA = "its authors send the file to those who fill in the form that their README links to"
 ELSEWHERE: Mapping[str, str] = dict.fromkeys(("moga_a", "moga_b", "moga_c"), _MOGA)

@@ -21,8 +21,9 @@ import numpy.typing as npt
 from mobench import artifacts
 from mobench.errors import BadInputError
 from mobench.records import Preprocess
-from mobench.zoo import checkpoint, pretrained
+from mobench.zoo import catalogue, checkpoint, pretrained
 from mobench.zoo.keys import Layout, Shape, layouts, recognise, tensors
+from mobench.zoo.published import SAME_AS
 from mobench.zoo.rows import CLASSES
 from mobench.zoo.spec import ModelSpec, get, names
 
@@ -175,7 +176,10 @@ def _resolve_file(
     if say is not None:
         if contents.averaged:
             say(f"{path.name} holds averaged weights beside the last ones; the averaged are taken")
-        if assumed := _assumed(spec, preprocess, facts, asked):
+        assumed = _assumed(spec, preprocess, facts, asked)
+        if "architecture" not in contents.metadata and (others := _alike(spec, layout)):
+            assumed.append(f"that it is {spec.name}, not {' or '.join(others)}")
+        if assumed:
             say(f"{path.name} does not say how it was trained; assumed: {', '.join(assumed)}")
     return ResolvedWeights(
         spec=spec,
@@ -198,6 +202,24 @@ def _assumed(
     }
     known = {*facts["spec"], *facts["preprocess"], *spec.chosen, *asked}
     return [text for key, text in texts.items() if key not in known]
+
+
+def _alike(spec: ModelSpec, layout: Layout) -> list[str]:
+    """Return the networks that a variant's file would fit as well, though they compute something else.
+
+    Of a paper's own network nothing is said: few train the variants.
+    """
+    same = SAME_AS.get(spec.name, spec.name)
+    if catalogue.base(same) == same:
+        return []
+    expected = _expected(spec, layout)
+    alike: list[str] = []
+    for name in catalogue.variants(spec.name):
+        other = get(name, width=spec.width, depth=spec.depth, input_size=spec.input_size)
+        fits = any(each.library == layout.library and _expected(other, each) == expected for each in layouts(other))
+        if fits and SAME_AS.get(name, name) not in (same, *alike):
+            alike.append(name)
+    return alike[:_SHOWN]
 
 
 def _check_asked(asked: Mapping[str, Any], where: str, said: Mapping[str, Any]) -> None:
