@@ -161,7 +161,7 @@ METADATA = {
     "input_std": "0.25,0.5,0.5",
     "crop_pct": "0.9",
     "interpolation": "bicubic",
-    "num_classes": "1000",
+    "num_classes": "1000",  # the tensors' shapes say so
 }
 
 
@@ -174,6 +174,14 @@ def test_metadata_is_obeyed(tmp_path):
     module = resolved.build()
     assert module[0].border == (0, 1, 0, 1)
     assert module[0].bn.eps == 1e-3
+
+
+def test_a_depth_in_metadata_is_obeyed(tmp_path):
+    deep = zoo.get("mobilenet_v1", width=0.25, depth=2)
+    held = state(deep, LAYOUTS["mobilenet_v1"][0])
+    path = write(tmp_path / "w.safetensors", held, {**METADATA, "depth": "2"})
+    assert weights.resolve(zoo.get("mobilenet_v1"), path).spec.depth == 2
+    assert "depth 1.0" in refusal(zoo.get("mobilenet_v1", depth=1), path)
 
 
 def test_what_a_file_does_not_say_is_assumed_aloud(tmp_path):
@@ -269,18 +277,27 @@ def test_weights_of_another_network_are_refused_by_their_metadata(tmp_path):
         {"padding": "valid"},
         {"interpolation": "nearest"},
         {"bn_eps": ""},
+        {"depth": "deep"},
+        {"crop_pct": "0"},
+        {"crop_pct": "7"},
+        {"crop_pct": "nan"},
+        {"input_size": "-3"},
+        {"input_size": "1e3"},
     ],
 )
-def test_metadata_that_cannot_be_read_is_named(tmp_path, wrong):
-    message = refusal(zoo.get("mobilenet_v1"), write(tmp_path / "w.safetensors", timm_v1(), {**METADATA, **wrong}))
+@pytest.mark.parametrize("chosen", [{}, {"input_size": 96}])
+def test_metadata_that_cannot_be_read_is_named(tmp_path, wrong, chosen):
+    message = refusal(
+        zoo.get("mobilenet_v1", **chosen), write(tmp_path / "w.safetensors", timm_v1(), {**METADATA, **wrong})
+    )
     (key,) = wrong
     assert f"{key} is {wrong[key]!r}" in message
 
 
 def test_an_unknown_architecture_or_width_in_metadata_is_one_line(tmp_path):
-    assert "ask for resnet50" in refusal(
-        SMALL, write(tmp_path / "a.safetensors", timm_v1(), {"architecture": "resnet50"})
-    )
+    for architecture, mend in (("resnet50", "ask for resnet50"), ("mobilenetv1_025", "correct the file, or give")):
+        path = write(tmp_path / "a.safetensors", timm_v1(), {"architecture": architecture})
+        assert mend in refusal(SMALL, path)
     assert "width 77" in refusal(zoo.get("mobilenet_v1"), write(tmp_path / "b.safetensors", timm_v1(), {"width": "77"}))
 
 

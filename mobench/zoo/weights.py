@@ -25,7 +25,7 @@ from mobench.zoo import catalogue, checkpoint, pretrained
 from mobench.zoo.keys import Layout, Shape, layouts, recognise, tensors
 from mobench.zoo.published import SAME_AS
 from mobench.zoo.rows import CLASSES
-from mobench.zoo.spec import ModelSpec, get, names
+from mobench.zoo.spec import SIZE_RANGE, ModelSpec, get, names
 
 if TYPE_CHECKING:
     import torch
@@ -158,9 +158,8 @@ def _resolve_file(
     facts = _facts(contents.metadata, path)
     architecture = contents.metadata.get("architecture", spec.name)
     if architecture != spec.name:
-        raise BadInputError(
-            f"{path} does not fit {spec.name}", f"its metadata says {architecture}", f"ask for {architecture}"
-        )
+        mend = f"ask for {architecture}" if architecture in names() else "correct the file, or give another"
+        raise BadInputError(f"{path} does not fit {spec.name}", f"its metadata says {architecture}", mend)
     layout = recognise(spec, contents.names)
     if layout is None:
         known = [f"{each.library}'s" for each in layouts(spec)]
@@ -254,22 +253,36 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _pixels(text: str) -> int:
+    value, (low, high) = int(text), SIZE_RANGE
+    if not low <= value <= high:
+        raise ValueError(text)
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:  # as --crop; also refuses NaN
+        raise ValueError(text)
+    return value
+
+
 # Metadata key: whose field it sets, which one, and how its text is read.
 _METADATA: Mapping[str, tuple[str, str, Callable[[str], Any]]] = {
     "width": ("spec", "width", float),
-    "input_size": ("spec", "input_size", int),
+    "depth": ("spec", "depth", float),
+    "input_size": ("spec", "input_size", _pixels),
     "padding": ("spec", "padding", _one_of("symmetric", "same")),
     "bn_eps": ("spec", "bn_eps", float),
     "input_mean": ("preprocess", "mean", _scale("mean")),
     "input_std": ("preprocess", "std", _scale("std")),
-    "crop_pct": ("preprocess", "crop", float),
+    "crop_pct": ("preprocess", "crop", _share),
     "interpolation": ("preprocess", "interpolation", _one_of("bilinear", "bicubic")),
-    "num_classes": ("classes", "num_classes", int),
 }
 
 
 def _facts(metadata: Mapping[str, str], path: Path) -> dict[str, dict[str, Any]]:
-    facts: dict[str, dict[str, Any]] = {"spec": {}, "preprocess": {}, "classes": {}}
+    facts: dict[str, dict[str, Any]] = {"spec": {}, "preprocess": {}}
     for key, (whose, name, parse) in _METADATA.items():
         if key in metadata:
             try:
@@ -283,7 +296,7 @@ def _facts(metadata: Mapping[str, str], path: Path) -> dict[str, dict[str, Any]]
 
 def _respec(spec: ModelSpec, where: str, facts: Mapping[str, Any]) -> ModelSpec:
     """Apply what a checkpoint says. A parameter the caller chose must agree; only the input size is free to differ."""
-    for key in ("width", "padding", "bn_eps"):
+    for key in ("width", "depth", "padding", "bn_eps"):
         if key in spec.chosen and key in facts and facts[key] != getattr(spec, key):
             raise BadInputError(
                 f"{where} does not fit {spec.name} with {key} {getattr(spec, key)}",
