@@ -365,3 +365,24 @@ def test_same_padding_puts_the_odd_pixel_at_the_bottom_and_right(kernel, size, s
             top, left = row * stride - before, column * stride - before
             window = x[0, 0, max(top, 0) : top + kernel, max(left, 0) : left + kernel]
             assert y[0, 0, row, column] == window.sum()
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pad", "padding", "expected"),
+    [
+        (8, 3, 2, None, "symmetric", (None, 1)),
+        (8, 3, 1, None, "same", (None, 1)),
+        (8, 3, 2, None, "same", ((0, 1, 0, 1), 0)),
+        (8, 5, 2, None, "same", ((1, 2, 1, 2), 0)),
+        (7, 3, 2, None, "same", (None, 1)),  # as symmetric: no explicit pad
+        (9, 5, 2, None, "same", (None, 2)),
+        (8, 1, 2, None, "same", (None, 0)),  # nothing to add, not a pad of zeros
+        (8, 2, 2, 0, "same", (None, 0)),
+        (8, 3, 2, 0, "symmetric", (None, 0)),
+    ],
+)
+def test_an_explicit_border_only_where_the_operator_has_none_like_it(size, kernel, stride, pad, padding, expected):
+    pytest.importorskip("torch", reason="needs mobench[export]")
+    from mobench.zoo.blocks import border
+
+    assert border(size, kernel, stride, pad, padding) == expected

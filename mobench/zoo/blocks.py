@@ -77,6 +77,8 @@ def border(size: int, kernel: int, stride: int, pad: int | None, padding: Paddin
         return None, kernel // 2
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     before = total // 2  # the odd pixel goes to the right and bottom
+    if before == total - before:
+        return None, before  # the operator's own: SAME is symmetric here
     return (before, total - before, before, total - before), 0
 
 
