@@ -230,7 +230,8 @@ def test_label_names_width_and_size_only_when_they_differ():
     st.sampled_from([1.0, 1.1, 2.5]),
 )
 def test_a_label_is_a_name(name, width, size, depth):
-    spec = zoo.get(name, width=width, input_size=size, depth=depth)
+    deepens = any(row.deepens for row in NETWORKS[name].rows)
+    spec = zoo.get(name, width=width, input_size=size, depth=depth if deepens else None)
     assert zoo.get(spec.label) == spec
 
 
@@ -244,6 +245,21 @@ def test_the_depth_multiplier_repeats_blocks_and_nothing_else():
     plain, deep = zoo.get("efficientnet_b0"), zoo.get("efficientnet_b0", depth=1.1)
     assert [len([x for x in spec.layers if x.kind == "inverted"]) for spec in (plain, deep)] == [16, 23]
     assert len(deep.layers) - len(plain.layers) == 7
+
+
+def test_full_convolutions_are_repeated_as_the_separable_ones_they_stand_for():
+    separable, full = (zoo.get(f"mobilenet_v1{which}", depth=2) for which in ("", "_full_conv"))
+    assert [(x.inp, x.out, x.size, x.stride) for x in full.layers] == [
+        (x.inp, x.out, x.size, x.stride) for x in separable.layers
+    ]
+    assert len(full.layers) == 1 + 2 * 13 + 2
+
+
+@pytest.mark.parametrize("name", ["vgg16", "alexnet"])
+def test_a_network_without_blocks_has_no_depth_multiplier(name):
+    assert zoo.get(name, depth=1).depth == 1
+    with pytest.raises(BadInputError, match=f"depth 2 of {name}: it has no blocks to repeat; leave depth out"):
+        zoo.get(name, depth=2)
 
 
 @pytest.mark.parametrize(
@@ -293,6 +309,14 @@ def test_spelled_hswish_is_the_same_function():
         ("MobileNetV2", "mobilenet_v2"),
         ("mobilenetv3-large", "mobilenet_v3_large"),
         ("v3_small", "mobilenet_v3_small"),
+        ("mobilenet_v3", "mobilenet_v3_large or mobilenet_v3_small"),
+        (
+            "EfficientNet",
+            "efficientnet_b0 or efficientnet_b1 or efficientnet_b2 or efficientnet_b3 or efficientnet_b4?",
+        ),
+        ("moga", "moga_a or moga_a_figure or moga_b or moga_c"),
+        ("mobilenetv1_100", "did you mean mobilenet_v1"),
+        ("mobilenet_v1_0.5_\u0661\u0666\u0660", "did you mean mobilenet_v1"),  # digits, but not what a label has
     ],
 )
 def test_an_unknown_network_is_answered_with_the_nearest_names(asked, nearest):
@@ -318,6 +342,8 @@ def test_a_name_unlike_any_is_answered_with_all():
         ({"input_size": 16}, "input size 16"),
         ({"input_size": 100_000}, "input size 100000"),
         ({"input_size": 224.5}, "input size 224.5"),
+        ({"input_size": float("inf")}, "input size inf"),
+        ({"input_size": float("nan")}, "input size nan"),
         ({"padding": "valid"}, "padding 'valid'"),
         ({"bn_eps": 0.0}, "epsilon 0"),
     ],
@@ -325,6 +351,11 @@ def test_a_name_unlike_any_is_answered_with_all():
 def test_a_parameter_out_of_range_is_named(parameters, named):
     with pytest.raises(BadInputError, match=named):
         zoo.get("mobilenet_v2", **parameters)
+
+
+def test_a_size_that_the_strides_use_up_is_refused_by_name():
+    with pytest.raises(BadInputError, match="input size 33 of alexnet: nothing is left"):
+        zoo.get("alexnet", input_size=33)
 
 
 def test_a_spec_is_frozen_and_equal_however_it_was_asked_for():

@@ -39,10 +39,11 @@ class Row:
     """One row of a paper's table, at width and depth 1.0.
 
     ``stride`` is taken by the first of ``repeats`` blocks, the others have stride 1; the depth multiplier acts on the
-    repeats of separable, inverted and bottleneck blocks. The expanded width of an inverted residual is ``expand`` times
-    the block's input, or, where the table prints it, ``hidden`` channels at width 1.0: the factor ``hidden / input`` is
-    then kept at other widths. A bottleneck's is a quarter of ``out``. ``scaling`` says how the width multiplier acts on
-    ``out``: always, only above 1, or never. ``pad`` is set where the border is not the usual kernel // 2 or SAME.
+    repeats where ``deepens`` is set: on a network's blocks, not on its stem and head. The expanded width of an inverted
+    residual is ``expand`` times the block's input, or, where the table prints it, ``hidden`` channels at width 1.0: the
+    factor ``hidden / input`` is then kept at other widths. A bottleneck's is a quarter of ``out``. ``scaling`` says how
+    the width multiplier acts on ``out``: always, only above 1, or never. ``pad`` is set where the border is not the
+    usual kernel // 2 or SAME.
     """
 
     kind: BlockKind
@@ -51,6 +52,7 @@ class Row:
     stride: int = 1
     pad: int | None = None
     repeats: int = 1
+    deepens: bool = False
     act: Activation = "none"
     expand: int = 1
     hidden: int | None = None

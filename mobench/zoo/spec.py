@@ -16,9 +16,8 @@ from mobench.zoo.tables import NETWORKS
 
 Padding = Literal["symmetric", "same"]
 MULTIPLIER_RANGE = (0.05, 4.0)  # of width and depth
+_MOST_OFFERED = 5  # names for one that is unknown
 SIZE_RANGE = (32, 2048)  # below 32 pixels nothing is left after five strides of 2
-# What the papers' depth multiplier repeats; stem, last convolution and dense layers are there once.
-_REPEATED = ("separable", "inverted", "bottleneck")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,8 +326,10 @@ def get(
     chosen = {key: value for key, value in asked.items() if value is not None}
     values: dict[str, Any] = {"padding": "symmetric", **own, **chosen}
     _check(name, **values)
+    if values["depth"] != network.depth and not any(row.deepens for row in network.rows):
+        raise BadInputError(f"depth {values['depth']:g} of {name}", "it has no blocks to repeat", "leave depth out")
     values |= {key: float(values[key]) for key in ("width", "depth", "bn_eps")}
-    layers = _expand(network, values["width"], values["depth"], values["input_size"])
+    layers = _expand(name, network, values["width"], values["depth"], values["input_size"])
     variant: Variant = (values["width"], values["input_size"], values["depth"])
     published = network.published.get(variant)
     return ModelSpec(
@@ -347,7 +348,7 @@ def get(
 
 
 # What `ModelSpec.label` writes.
-_LABEL = re.compile(r"(?P<name>\w+?)_(?P<width>\d+\.\d+)_(?P<size>\d+)(_d(?P<depth>\d+\.\d+))?")
+_LABEL = re.compile(r"(?P<name>\w+?)_(?P<width>\d+\.\d+)_(?P<size>\d{1,9})(_d(?P<depth>\d+\.\d+))?", re.ASCII)
 
 
 def _in_label(label: re.Match[str]) -> dict[str, Any]:
@@ -357,10 +358,12 @@ def _in_label(label: re.Match[str]) -> dict[str, Any]:
 
 def _nearest(name: str) -> str:
     known = names()
-    # Users write MobileNetV2, mobilenet-v2, v2: compare letters and digits only, then fall back on containment.
+    # Users write MobileNetV2, mobilenet-v2, efficientnet, v2: compare letters and digits only. What begins a name is
+    # more than what resembles one, which is more than what is somewhere in one.
     plain = {"".join(filter(str.isalnum, each)).lower(): each for each in known}
     wanted = "".join(filter(str.isalnum, name)).lower()
-    near = [plain[match] for match in difflib.get_close_matches(wanted, plain, n=3, cutoff=0.5)]
+    near = [each for key, each in plain.items() if wanted and key.startswith(wanted)][:_MOST_OFFERED]
+    near = near or [plain[match] for match in difflib.get_close_matches(wanted, plain, n=3, cutoff=0.5)]
     near = near or [each for key, each in plain.items() if wanted and wanted in key]
     if near:
         return f"did you mean {' or '.join(near)}? `mobench models` lists all"
@@ -373,7 +376,7 @@ def _check(name: str, *, width: float, depth: float, input_size: int, padding: s
         if not low <= value <= high:  # also refuses NaN
             raise BadInputError(f"{what} {value:g} of {name}", "out of range", f"give a value from {low:g} to {high:g}")
     small, large = SIZE_RANGE
-    if int(input_size) != input_size or not small <= input_size <= large:
+    if not small <= input_size <= large or int(input_size) != input_size:  # the range refuses NaN and infinity
         raise BadInputError(
             f"input size {input_size} of {name}", "out of range", f"give a whole number of pixels, {small} to {large}"
         )
@@ -383,18 +386,19 @@ def _check(name: str, *, width: float, depth: float, input_size: int, padding: s
         raise BadInputError(f"batch-norm epsilon {bn_eps:g} of {name}", "out of range", "give a value such as 1e-3")
 
 
-def _expand(network: Network, width: float, depth: float, input_size: int) -> tuple[Layer, ...]:
+def _expand(name: str, network: Network, width: float, depth: float, input_size: int) -> tuple[Layer, ...]:
     """Walk the rows twice in step: at width 1.0, where expansion factors are read, and at the asked width."""
     factor = Fraction(str(width))  # exact decimals: int(0.7 * 30) is 20 in floats
     layers: list[Layer] = []
     channels = full = 3  # RGB; `full` is the same tensor's width in the 1.0 network
     size = input_size
     for row in network.rows:
-        repeats = math.ceil(Fraction(str(depth)) * row.repeats) if row.kind in _REPEATED else row.repeats
+        repeats = math.ceil(Fraction(str(depth)) * row.repeats) if row.deepens else row.repeats
         for index in range(repeats):
             layer = _layer(row, network, factor, channels, full, size, row.stride if index == 0 else 1)
             if layer.out_size < 1:
-                raise BadInputError(f"input size {input_size}", "nothing is left of it after the strides", "give more")
+                what = f"input size {input_size} of {name}"
+                raise BadInputError(what, "nothing is left of it after the strides", "give more")
             layers.append(layer)
             channels, full, size = layer.out, row.out or full, layer.out_size
     return tuple(layers)

@@ -37,7 +37,7 @@ _SE = SqueezeExcite(divisor=4, of="input", rounding="truncate", act="silu", gate
 _B0_ROWS = (
     Row(kind="conv", out=32, kernel=3, stride=2, act="silu"),
     *(
-        Row(kind="inverted", out=out, kernel=k, stride=s, repeats=n, expand=t, act="silu", se=_SE)
+        Row(kind="inverted", deepens=True, out=out, kernel=k, stride=s, repeats=n, expand=t, act="silu", se=_SE)
         for t, k, s, out, n in _ROWS
     ),
     Row(kind="conv", out=1280, act="silu"),

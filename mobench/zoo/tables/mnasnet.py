@@ -62,6 +62,7 @@ def _network(
             *(
                 Row(
                     kind="inverted",
+                    deepens=True,
                     out=out,
                     kernel=k,
                     stride=s,

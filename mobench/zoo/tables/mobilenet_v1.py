@@ -19,7 +19,16 @@ def _rows(middle: int = 6, se: SqueezeExcite | None = None) -> tuple[Row, ...]:
     return (
         Row(kind="conv", out=32, kernel=3, stride=2, act="relu6"),
         *(
-            Row(kind="separable", out=out, kernel=3, stride=s, repeats=middle if out == 512 else n, act="relu6", se=se)
+            Row(
+                kind="separable",
+                deepens=True,
+                out=out,
+                kernel=3,
+                stride=s,
+                repeats=middle if out == 512 else n,
+                act="relu6",
+                se=se,
+            )
             for out, n, s in _ROWS
         ),
         *head(),

@@ -33,7 +33,7 @@ NETWORKS: Mapping[str, Network] = {
         rows=(
             Row(kind="conv", out=32, kernel=3, stride=2, act="relu6"),
             *(
-                Row(kind="inverted", out=c, kernel=3, stride=s, repeats=n, expand=t, act="relu6")
+                Row(kind="inverted", deepens=True, out=c, kernel=3, stride=s, repeats=n, expand=t, act="relu6")
                 for t, c, n, s in _ROWS
             ),
             # Section 4.1 of the paper: below width 1 the multiplier spares the last convolution.

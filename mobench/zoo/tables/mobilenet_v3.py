@@ -49,7 +49,7 @@ def _rows(blocks: tuple[tuple[int, int, int, bool, Activation, int], ...], last:
     return (
         Row(kind="conv", out=16, kernel=3, stride=2, act="hardswish"),
         *(
-            Row(kind="inverted", out=out, kernel=k, stride=s, hidden=exp, se=_SE if se else None, act=nl)
+            Row(kind="inverted", deepens=True, out=out, kernel=k, stride=s, hidden=exp, se=_SE if se else None, act=nl)
             for k, exp, out, se, nl, s in blocks
         ),
         Row(kind="conv", out=last, act="hardswish"),
@@ -96,7 +96,7 @@ def _original_last_stage(rows: tuple[Row, ...]) -> tuple[Row, ...]:
     """Figure 5, above: as in MobileNetV2, a block to 320 channels and a 1280 convolution before the pooling."""
     return (
         *rows[:-4],
-        Row(kind="inverted", out=320, kernel=3, hidden=960, act="hardswish"),
+        Row(kind="inverted", deepens=True, out=320, kernel=3, hidden=960, act="hardswish"),
         Row(kind="conv", out=1280, act="hardswish"),
         *head(),
     )

@@ -36,6 +36,7 @@ def _network(choices: str, source: str, top1: float, params: str, macs: str, not
     blocks = [
         Row(
             kind="inverted",
+            deepens=True,
             out=out,
             kernel=int(choice[2]),
             stride=s,
@@ -51,7 +52,8 @@ def _network(choices: str, source: str, top1: float, params: str, macs: str, not
         source=source,
         rows=(
             Row(kind="conv", out=16, kernel=3, stride=2, act="hardswish"),
-            Row(kind="inverted", out=16, kernel=3, act="relu", shortcut=False),  # V3-Large has a shortcut here
+            # V3-Large has a shortcut here.
+            Row(kind="inverted", deepens=True, out=16, kernel=3, act="relu", shortcut=False),
             *blocks,
             Row(kind="conv", out=960, act="hardswish"),
             *head(Row(kind="dense", out=1280, act="hardswish", scaling="fixed", bias=False)),

@@ -26,6 +26,7 @@ def _rows(repeats: tuple[int, ...], stride_in: _StrideIn, se: SqueezeExcite | No
         *(
             Row(
                 kind="bottleneck",
+                deepens=True,
                 out=out,
                 kernel=3,
                 stride=1 if stage == 0 else 2,
