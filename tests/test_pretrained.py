@@ -113,8 +113,9 @@ def test_a_download_that_breaks_off_is_removed(server, published, tmp_path):
 def test_a_download_without_length_is_judged_by_its_checksum(server, published, tmp_path):
     server.answers["/w"] = (200, None, published[:5000])
     check_refused(tmp_path, "sha256")
-    server.answers["/w"] = (200, None, published)
-    weights.resolve(V1, "pretrained", cache_dir=tmp_path / "cache")
+    for length in (None, "abc"):
+        server.answers["/w"] = (200, length, published)
+        weights.resolve(V1, "pretrained", cache_dir=tmp_path / "cache").path.unlink()
 
 
 def test_a_missing_file_on_the_server_is_one_line(server, published, tmp_path):
@@ -178,6 +179,9 @@ def test_a_disk_that_fills_up_is_one_line_and_nothing_stays(published, tmp_path,
         ("resnet50_stride1x1", {}, "resnet50_stride1x1 is known"),
         ("alexnet", {"input_size": 128}, "alexnet_1.0_128"),  # its weights are for one size
         ("moga_a", {}, "fill in the form"),
+        ("moga_a", {"input_size": 192}, "fill in the form"),
+        ("moga_a_figure", {}, "of moga_a, its authors send"),
+        ("se_resnet50_stride1x1", {}, "export it as timm:legacy_seresnet50"),
     ],
 )
 def test_what_nobody_published_is_refused(name, options, says):
@@ -198,6 +202,7 @@ def test_an_unknown_tag_lists_the_known_ones():
         ("efficientnet_b0", {"padding": "same"}, None, "tf_efficientnet_b0-0af12548.pth"),
         ("efficientnet_b0", {}, "tf_ns_jft_in1k", "tf_efficientnet_b0_ns-c0e6a31c.pth"),
         ("efficientnet_b2", {}, None, "efficientnet_b2_rwightman-c35c1473.pth"),
+        ("mobilenet_v3_large", {}, "miil_in21k_ft_in1k", "mobilenetv3_large_100_1k_miil_78_0-66471c13.pth"),
         ("mnasnet_a1", {}, None, "mnasnet_a1-d9418771.pth"),
     ],
 )

@@ -12,7 +12,7 @@ import click
 from mobench.cli.terminal import echo_table
 from mobench.report.style import shown
 from mobench.report.tables import NO_BREAK, Column
-from mobench.zoo import ModelSpec, catalogue, get, layers, pretrained, published
+from mobench.zoo import ModelSpec, catalogue, get, layers, pretrained
 from mobench.zoo.count import count
 from mobench.zoo.layers import BYTES, COUNTED_ROLES, Operator
 
@@ -227,7 +227,7 @@ def echo_card(found: dict[str, Any]) -> None:
     if found["checkpoints"]:
         echo_table(CHECKPOINT_COLUMNS, found["checkpoints"])
     else:
-        elsewhere = published.ELSEWHERE.get(found["label"])
+        elsewhere = pretrained.elsewhere(found["name"])
         click.echo("no published checkpoint of it is known" + (f": {elsewhere}" if elsewhere else ""))
 
 

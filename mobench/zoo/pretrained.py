@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mobench import artifacts
 from mobench.errors import BadInputError
+from mobench.zoo import catalogue
 from mobench.zoo.published import CHECKPOINTS, ELSEWHERE, SAME_AS, Checkpoint
 from mobench.zoo.spec import ModelSpec
 from mobench.zoo.tables import NETWORKS
@@ -47,7 +48,7 @@ def find(spec: ModelSpec, tag: str | None = None) -> Checkpoint:
     if not choices:
         padding = f" for {spec.padding} padding" if "padding" in spec.chosen else ""
         raise BadInputError(
-            f"no published checkpoint of {spec.label}{padding} is known", ELSEWHERE.get(spec.label, ""), OTHER_CHOICES
+            f"no published checkpoint of {spec.label}{padding} is known", elsewhere(spec.name), OTHER_CHOICES
         )
     for choice in choices:
         if tag is None or choice.tag == tag:
@@ -56,6 +57,11 @@ def find(spec: ModelSpec, tag: str | None = None) -> Checkpoint:
         f"no published checkpoint of {spec.name} is tagged {tag!r}",
         mend=f"choose {' or '.join(choice.tag for choice in choices)}",
     )
+
+
+def elsewhere(name: str) -> str:
+    """Return what is known of weights for a network, or for the one it is a variant of, that have no address here."""
+    return ELSEWHERE.get(catalogue.base(name), "")
 
 
 def cache_folder() -> Path:
@@ -125,7 +131,7 @@ def _download(url: str, write: Callable[[bytes], object]) -> str:
     with _one_line(url):
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     with response:
-        announced = response.headers.get("Content-Length")
+        announced = response.headers.get("Content-Length", "")
         while True:
             with _one_line(url):
                 chunk = response.read(_CHUNK_BYTES)
@@ -135,7 +141,7 @@ def _download(url: str, write: Callable[[bytes], object]) -> str:
             received += len(chunk)
             write(chunk)
     # http.client ends a body that was cut off like a whole one when it is read in pieces.
-    if announced is not None and received != int(announced):
+    if announced.isascii() and announced.isdigit() and received != int(announced):
         raise BadInputError(
             f"download of {url} was removed",
             f"it broke off after {received} of {announced} bytes",

@@ -147,6 +147,10 @@ _TIMM = {
         ("resnet152", "gluon_in1k", "gluon_resnet152_v1b-c1edb0dd", 224, 0.875, 79.694),
     ),
 }
+_TIMM_MIIL = (
+    "huggingface/pytorch-image-models/releases/download/v0.1-tresnet",
+    "mobilenetv3_large_100_1k_miil_78_0-66471c13",
+)
 # timm's on Hugging Face: network, model, revision, sha256, crop, top-1; 224 pixels, bicubic. "ra4" has mean and
 # deviation 0.5.
 _TIMM_HUGGING_FACE = (
@@ -251,6 +255,13 @@ def _timm_plain() -> list[tuple[str, Checkpoint]]:
     ]
 
 
+def _timm_miil() -> list[tuple[str, Checkpoint]]:
+    """ImageNet-21K first (arXiv:2104.10972); pixels are neither centred nor scaled."""
+    preprocess = Preprocess(size=224, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    release, file = _TIMM_MIIL
+    return [("mobilenet_v3_large", _timm(release, "miil_in21k_ft_in1k", file, preprocess, 77.918))]
+
+
 def _timm_tensorflow() -> list[tuple[str, Checkpoint]]:
     v3 = Preprocess(size=224, mean=_HALF, std=_HALF)
     found = [
@@ -275,13 +286,22 @@ def _by_network(entries: list[tuple[str, Checkpoint]]) -> dict[str, tuple[Checkp
 
 # By a network's name, with its width behind it where it is not the network's own. The first of each is the default.
 CHECKPOINTS: Mapping[str, tuple[Checkpoint, ...]] = _by_network(
-    [*_torchvision(), *_timm_hugging_face(), *_timm_plain(), *_timm_tensorflow()]
+    [*_torchvision(), *_timm_hugging_face(), *_timm_plain(), *_timm_miil(), *_timm_tensorflow()]
 )
 # The same function of the same weights, written otherwise: h-swish out of elementary operators.
 SAME_AS: Mapping[str, str] = {
     f"{name}_spelled": name
     for name in ("mobilenet_v3_large", "mobilenet_v3_large_hswish112", "mobilenet_v3_large_hswish16")
 }
-# Checkpoints that exist but have no address: what to tell who asks for them.
-_MOGA = "its authors send the file to those who fill in the form that their README links to"
-ELSEWHERE: Mapping[str, str] = dict.fromkeys(("moga_a", "moga_b", "moga_c"), _MOGA)
+# Weights that exist but not for download, or not for these networks: what to tell who asks for them, by base name.
+ELSEWHERE: Mapping[str, str] = {
+    **{
+        name: f"of {name}, its authors send the file to those who fill in the form that their README links to"
+        for name in ("moga_a", "moga_b", "moga_c")
+    },
+    **{
+        f"se_resnet{depth}": f"SENet's own weights are timm's legacy_seresnet{depth}, which pools otherwise: export it"
+        f" as timm:legacy_seresnet{depth}"
+        for depth in (50, 101, 152)
+    },
+}
