@@ -55,7 +55,7 @@ class Operator:
         """Widen the range, which always holds 0, to that of ``value``, and take a sample of it at ``places``."""
         low, high = torch.aminmax(value)
         self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
-        flat = value.flatten(1)
+        flat = value.reshape(value.shape[0] if value.dim() else 1, -1)
         self.sample.append(flat[:, places % flat.shape[1]].numpy())
 
 

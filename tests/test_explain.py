@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
-from tiny_export import SIZE, TinyImages, channels_first, run_onnx
+from tiny_export import SIZE, TinyImages, channels_first, request, run_onnx
 
 from exporters.explain import Simulated, Study, layer_kinds, own_snr
 from exporters.verify import compare
+from mobench import artifacts
+from mobench.errors import BadInputError
 from mobench.records import Preprocess
 
 torch = pytest.importorskip("torch", reason="needs mobench[export]")
@@ -245,3 +251,73 @@ def test_the_report_has_every_stage_against_torch() -> None:
         ("INT8 simulated in torch", 10),
         ("INT8 file in ort", 8),
     ]
+
+
+# --- mobench export --explain, --keep-float ---
+
+
+OPTIONS = ("mobilenet_v1", "--width", "0.25", "--size", "64", "--weights", "random", "--calibration-count", "16")
+
+
+def export(*arguments: str) -> Any:
+    from click.testing import CliRunner
+
+    from mobench.cli.export import command
+
+    return CliRunner().invoke(command, [*OPTIONS, *arguments], standalone_mode=False)
+
+
+def test_export_explains_and_keeps_the_worst_in_float(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="needs mobench[export]")
+    asked = ("--int8", "--format", "onnx", "-o", str(tmp_path), "--explain", "--keep-float", "2")
+    (told,) = json.loads(export(*asked, "--json").stdout)
+    assert told["status"] == "exported"
+    explanation = told["explanation"]
+    assert told["keep_float"] == [layer["layer"] for layer in explanation["layers"][:2]]
+    assert len(explanation["layers"]) == 28
+    stages = {stage["stage"]: stage["snr_db"] for stage in explanation["stages"]}
+    assert stages["FP32 file in ort"] > 80
+    assert stages["INT8 file in ort"] == pytest.approx(told["snr_db"], abs=0.01)
+    assert abs(stages["INT8 simulated in torch"] - stages["INT8 file in ort"]) < 6
+    assert [row["layers"] for row in explanation["keep_float"]] == [0, 1, 2, 4, 8]
+    path = tmp_path / "mobilenet_v1_0.25_64-int8.onnx"
+    assert json.loads((tmp_path / f"{path.name}.json").read_text())["explanation"] == explanation
+    assert sorted(each.name for each in tmp_path.iterdir()) == [path.name, f"{path.name}.json"]
+    model = onnx.load(path)
+    floats = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 4 and tensor.data_type == 1}
+    assert len(floats) == 2  # their weights
+
+    again = export(*asked)
+    assert "unchanged" in again.stdout
+    assert "the damage of each layer" in again.stdout
+    assert explanation["verdict"] in again.stdout
+
+
+def test_the_key_has_what_is_kept_and_an_explanation_is_made_where_there_is_none(tmp_path: Path) -> None:
+    plain = request(tmp_path, precisions=("fp32", "int8"))
+    kept = replace(plain, keep_float=2)
+    assert kept.key("int8") != plain.key("int8")
+    assert kept.key("fp32") == plain.key("fp32")
+    explained = replace(plain, explain=True)
+    assert explained.key("int8") == plain.key("int8")
+    for precision in ("fp32", "int8"):
+        path = plain.path(precision)
+        path.write_bytes(b"model")
+        artifacts.write_manifest(path, plain.manifest(precision, path, {}, {}, "now"))
+    assert plain.unchanged("int8") is not None
+    assert explained.unchanged("int8") is None
+    assert explained.unchanged("fp32") is not None
+    path = plain.path("int8")
+    artifacts.write_manifest(path, plain.manifest("int8", path, {}, {}, "now", explanation={"n": 8}))
+    assert explained.unchanged("int8") is not None
+
+
+def test_what_is_about_int8_files_of_torch_modules_needs_one(tmp_path: Path) -> None:
+    for option in (["--explain"], ["--keep-float", "1"]):
+        wrong = export("--fp32", *option, "-o", str(tmp_path))
+        assert isinstance(wrong.exception, click.UsageError)
+        assert "add --int8" in str(wrong.exception)
+    pytest.importorskip("tensorflow", reason="needs mobench[tensorflow]")
+    refused = export("--int8", "--explain", "--via", "tensorflow", "-o", str(tmp_path))
+    assert isinstance(refused.exception, BadInputError)
+    assert "made via tensorflow" in str(refused.exception)
