@@ -20,7 +20,8 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     for parent in folded.modules():
         children = list(parent.named_children())
         for (name, child), (next_name, following) in itertools.pairwise(children):
-            if isinstance(child, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+            # Not a subclass: timm's has an activation of its own.
+            if isinstance(child, nn.Conv2d) and type(following) is nn.BatchNorm2d:
                 setattr(parent, name, fuse_conv_bn_eval(child, following))
                 setattr(parent, next_name, nn.Identity())
     return folded

@@ -39,10 +39,7 @@ def observe(
     tapped.CopyFrom(model)
     for name, shape in shapes.items():
         _tap(tapped.graph, name, shape)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = torch.get_num_threads()  # what an export may use of the cores is said to torch
-    session = onnxruntime.InferenceSession(tapped.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = start(tapped.SerializeToString())
     wanted = [f"{name}.{suffix}" for name in shapes for suffix in _SUFFIXES]
     runs = [session.run(wanted, dict(feed)) for feed in feeds]
     found = {}
@@ -57,6 +54,14 @@ def observe(
             means=means.mean(0, dtype=np.float64).reshape(-1),
         )
     return found
+
+
+def start(model: bytes) -> onnxruntime.InferenceSession:
+    """Return a session with as many threads as an export has of the cores."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()  # which is said to torch
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _tap(graph: onnx.GraphProto, tensor: str, shape: tuple[int | None, ...]) -> None:

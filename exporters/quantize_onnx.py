@@ -9,7 +9,7 @@ when the file is loaded, and it runs as the FP32 file does. Either is half the s
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,12 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from exporters import onnx_rewrite
 from exporters.onnx_graph import WEIGHTED, Graph, attribute, has_branches
-from exporters.onnx_observe import Observed, observe
-from exporters.ranges import best_range, best_scales
+from exporters.onnx_observe import Observed, observe, start
+from exporters.ranges import JUDGED, LARGEST, best_range, best_scales
 from exporters.to_onnx import INPUT
+from exporters.verify import closest
 from mobench.errors import BadInputError
 
-_LARGEST = np.iinfo(np.int8).max  # of a weight: symmetric, so that -128 is not used
 # float16's largest finite number; beyond it a weight would become infinite
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -51,8 +51,9 @@ def to_int8(model: bytes, images: npt.NDArray[np.float32], *, keep_float: Collec
     """Return the FP32 ONNX file quantized: QDQ, weights s8 a channel, activations u8, input and output float32.
 
     What is done beyond ONNX Runtime's own quantization, each for what it gained (DECISIONS.md): the graph is rewritten
-    so that nothing of a mobile network is left in float (`onnx_rewrite`), ranges are those of least squared error, the
-    mean error that rounded weights make is taken out of the biases, and the logits are not quantized.
+    so that nothing of a mobile network is left in float (`onnx_rewrite`), ranges are those of least squared error or
+    the whole ones, as the logits say, the mean error that rounded weights make is taken out of the biases, and the
+    logits are not quantized.
 
     Args:
         model: what `to_onnx.convert` made, or another float file with one input, called as there.
@@ -73,6 +74,21 @@ def to_int8(model: bytes, images: npt.NDArray[np.float32], *, keep_float: Collec
     graph = Graph(proto)
     observed = observe(proto, graph.float_shapes(), _feeds(images))
     _correct_biases(graph, observed, kept)
+    unquantized = [node.name for node in graph.nodes if kept.intersection(node.output)]
+    made = [
+        _with_ranges(proto, images, unquantized, _overrides(graph, observed, kept, choose))
+        for choose in (best_range, _whole)
+    ]
+    return closest(model, made, lambda content: _logits(content, images[:JUDGED]))
+
+
+def _with_ranges(
+    proto: onnx.ModelProto,
+    images: npt.NDArray[np.float32],
+    unquantized: Sequence[str],
+    overrides: Mapping[str, list[dict[str, Any]]],
+) -> bytes:
+    """Return a prepared model quantized, but for some nodes, with these ranges."""
     with tempfile.TemporaryDirectory(prefix="mobench-") as folder:
         prepared, quantized = Path(folder, "prepared.onnx"), Path(folder, "quantized.onnx")
         onnx.save(proto, prepared)
@@ -84,8 +100,8 @@ def to_int8(model: bytes, images: npt.NDArray[np.float32], *, keep_float: Collec
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=[node.name for node in graph.nodes if kept.intersection(node.output)],
-            extra_options={"TensorQuantOverrides": _overrides(graph, observed, kept)},
+            nodes_to_exclude=list(unquantized),
+            extra_options={"TensorQuantOverrides": overrides},
         )
         proto = onnx.load(quantized)
     if not has_branches(proto):
@@ -95,6 +111,17 @@ def to_int8(model: bytes, images: npt.NDArray[np.float32], *, keep_float: Collec
     onnx.checker.check_model(proto)
     content: bytes = proto.SerializeToString(deterministic=True)
     return content
+
+
+def _whole(low: float, high: float, sample: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Return the whole range, 0 in it; the sample is not needed."""
+    return min(low, 0.0), max(high, 0.0)
+
+
+def _logits(model: bytes, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return a file's logits [N, classes] for images [N, S, S, 3]."""
+    session = start(model)
+    return np.concatenate([session.run(None, feed)[0] for feed in _feeds(images)])
 
 
 def _kept(graph: Graph, modules: Collection[str]) -> set[str]:
@@ -120,8 +147,13 @@ def _kept(graph: Graph, modules: Collection[str]) -> set[str]:
     return kept
 
 
-def _overrides(graph: Graph, observed: Mapping[str, Observed], kept: set[str]) -> dict[str, list[dict[str, Any]]]:
-    """Return each tensor's range as ONNX Runtime's quantizer wants it: that of least error, but all of the input's."""
+def _overrides(
+    graph: Graph,
+    observed: Mapping[str, Observed],
+    kept: set[str],
+    choose: Callable[[float, float, npt.NDArray[np.float32]], tuple[float, float]],
+) -> dict[str, list[dict[str, Any]]]:
+    """Return each tensor's range as ONNX Runtime's quantizer wants it: as ``choose`` says, but all of the input's."""
     found: dict[str, list[dict[str, Any]]] = {}
     for name, seen in observed.items():
         maker = graph.maker(name)
@@ -130,12 +162,12 @@ def _overrides(graph: Graph, observed: Mapping[str, Observed], kept: set[str]) -
         elif name in graph.inputs:
             low, high = seen.low, seen.high
         else:
-            low, high = best_range(seen.low, seen.high, seen.sample)
+            low, high = choose(seen.low, seen.high, seen.sample)
         found[name] = [{"rmin": np.array(low, np.float32), "rmax": np.array(high, np.float32)}]
     for node in graph.nodes:
         layer = None if kept.intersection(node.output) else _layer(graph, node)
         if layer is not None:
-            ends = best_scales(layer[0]).reshape(-1) * _LARGEST
+            ends = best_scales(layer[0]).reshape(-1) * LARGEST
             axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else 1
             found[node.input[1]] = [{"axis": axis, "rmin": np.array(-end), "rmax": np.array(end)} for end in ends]
     return found
@@ -178,7 +210,7 @@ def _layer(graph: Graph, node: onnx.NodeProto) -> tuple[npt.NDArray[np.float32],
 def _quantized(weights: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """Return weights [out, ...] as they are rounded: s8 and the scale of each output channel."""
     scale = best_scales(weights)
-    return np.clip(np.round(weights / scale), -_LARGEST, _LARGEST).astype(np.int8), scale
+    return np.clip(np.round(weights / scale), -LARGEST, LARGEST).astype(np.int8), scale
 
 
 def to_int8_dynamic(model: bytes) -> bytes:

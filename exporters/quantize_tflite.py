@@ -7,17 +7,19 @@ in FP32 where it has no FP16 arithmetic. Half the size, the time of FP32 on x86.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 from ai_edge_quantizer import quantizer, recipe
 from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
+from exporters.ranges import JUDGED
 from exporters.tflite_biases import correct_biases
 from exporters.tflite_graph import WEIGHTED, Graph
-from exporters.tflite_ranges import choose, observe, weight_ranges
+from exporters.tflite_ranges import Range, choose, logits, observe, weight_ranges, widest
 from exporters.tflite_rewrite import spell_out
+from exporters.verify import closest
 from mobench.errors import BadInputError
 
 
@@ -43,10 +45,14 @@ def to_int8(model: bytes, images: npt.NDArray[np.float32], *, keep_float: Collec
     kept = _kept(graph, keep_float)
     spell_out(graph, but=kept)
     spelled = graph.content()
-    ranges = {
-        name: {"min": np.array([low]), "max": np.array([high])}
-        for name, (low, high) in choose(graph, observe(spelled, images)).items()
-    }
+    observed = observe(spelled, images)
+    made = [_quantized(graph, spelled, ranges, kept) for ranges in (choose(graph, observed), widest(observed))]
+    return closest(model, made, lambda content: logits(content, images[:JUDGED]))
+
+
+def _quantized(graph: Graph, spelled: bytes, ranges: Mapping[str, Range], kept: Collection[int]) -> bytes:
+    """Return the file ``spelled``, which is ``graph``, quantized with these ranges of its activations."""
+    activations = {name: {"min": np.array([low]), "max": np.array([high])} for name, (low, high) in ranges.items()}
     weights = {name: {"min": low, "max": high} for name, (low, high) in weight_ranges(graph).items()}
     quantize = quantizer.Quantizer(bytearray(spelled), recipe.static_wi8_ai8())
     for boundary in ("INPUT", "OUTPUT"):
@@ -57,7 +63,7 @@ def to_int8(model: bytes, images: npt.NDArray[np.float32], *, keep_float: Collec
             quantize.update_quantization_recipe(_only(graph, output), "*", algorithm_key=AlgorithmName.NO_QUANTIZE)
         elif graph.kind(operator) == "FULLY_CONNECTED" and output in graph.outputs:
             quantize.add_dynamic_config(_only(graph, output), "FULLY_CONNECTED", num_bits=8)
-    return bytes(quantize.quantize(ranges | weights, enable_progress_report=False).quantized_model)
+    return bytes(quantize.quantize(activations | weights, enable_progress_report=False).quantized_model)
 
 
 def to_int8_dynamic(model: bytes) -> bytes:

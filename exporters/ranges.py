@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+# Ranges of least error serve the typical image, whole ones the image that differs: which of the two a network bears
+# better, its logits say on so many calibration images.
+JUDGED = 32
+
 _STEPS = 255  # between the lowest and the highest of 8 bits
 _BINS = 2048
 _SHARES = 0.85 ** np.arange(25)  # of an end: all of it, down to 2 %
 _SWEEPS = 2
-_LARGEST = 127  # of a weight: symmetric, so that -128 is not used
-_GRIDS = np.arange(_LARGEST, _LARGEST // 2, -1)  # a channel's largest weight in steps of its scale, the finest first
+LARGEST = 127  # of a weight: symmetric, so that -128 is not used
+_GRIDS = np.arange(LARGEST, LARGEST // 2, -1)  # a channel's largest weight in steps of its scale, the finest first
 _SAMPLED_WEIGHTS = 256  # a channel: a wrong scale is never the best for so many
 
 

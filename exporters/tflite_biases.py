@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter
 
+from exporters.ranges import LARGEST
 from exporters.tflite_graph import WEIGHTED, Graph
 from exporters.tflite_ranges import weight_ranges
 
-_LARGEST = 127  # of a weight, see `tflite_ranges`
 _IMAGES = 32  # a mean over positions and images is known well after so many
 
 
@@ -40,7 +40,7 @@ def correct_biases(model: bytes, images: npt.NDArray[np.float32], *, keep_float:
     ranges = weight_ranges(graph)
     for operator in layers:
         name = graph.name(int(operator.inputs[1]))
-        shift = _shift(graph, operator, ranges[name][1] / _LARGEST, means[int(operator.inputs[0])])
+        shift = _shift(graph, operator, ranges[name][1] / LARGEST, means[int(operator.inputs[0])])
         old = int(operator.inputs[2]) if len(operator.inputs) > 2 else -1
         before = graph.constant(old) if old >= 0 else None
         if old >= 0 and (before is None or before.size != shift.size):

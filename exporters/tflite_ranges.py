@@ -15,23 +15,18 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter
 
+from exporters.ranges import LARGEST, best_range, best_scales
 from exporters.tflite_graph import WEIGHTED, Graph
 
 Range = tuple[float, float]
 Float32 = npt.NDArray[np.float32]
 
-_STEPS = 255  # between the lowest and the highest of 8 bits
-_LARGEST = 127  # of a weight: symmetric, so that -128 is not used
 # Of each tensor so many values an image are kept, always of the same places; 16 times as many gave no better ranges.
 _SAMPLED = 1024
-_BINS = 4096
 # What these write has the range of what they read, or one that the format prescribes: looking would only take memory,
 # a third of EfficientNet's.
 _MOVED = frozenset({"PAD", "RESHAPE", "MAX_POOL_2D", "TRANSPOSE"})
 _FIXED: Mapping[str, Range] = {"LOGISTIC": (0.0, 1.0), "SOFTMAX": (0.0, 1.0)}
-_SHRUNK = np.geomspace(0.02, 1.0, 40)
-_SAMPLED_WEIGHTS = 256  # a channel: a wrong scale is never the best for so many
-_GRIDS = range(64, _LARGEST + 1)  # a channel's largest weight in steps of its scale; below 64 a finer scale exists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,39 +89,21 @@ def observe(model: bytes, images: Float32) -> dict[str, Observed]:
     return found
 
 
-def best_range(observed: Observed) -> Range:
-    """Return the range, 0 in it, whose 8 bits hold the sample best: least squared error, rounding and clipping.
-
-    Each image's error counts relative to its own power. Squeeze-and-excitation multiplies, so that one image of a
-    hundred may hold values many times as large as the others', and would take the eight bits for itself.
-    """
-    low, high = min(observed.low, 0.0), max(observed.high, 0.0)
-    power = np.square(observed.sample, dtype=np.float64).mean(1, keepdims=True) if observed.sample.size else np.zeros(1)
-    if high <= low or not power.any():
-        return low, high
-    shares = np.broadcast_to(np.divide(1, power, out=np.zeros_like(power), where=power > 0), observed.sample.shape)
-    some = observed.sample != 0  # zero is exact in every range
-    counts, edges = np.histogram(observed.sample[some], _BINS, (low, high), weights=shares[some])
-    centres = (edges[1:] + edges[:-1])[counts > 0] / 2
-    counts = counts[counts > 0]
-    least, best = np.inf, (low, high)
-    for share in _SHRUNK:
-        for bottom, top in ((low * share, high), (low, high * share), (low * share, high * share)):
-            clipped = np.clip(centres, bottom, top)
-            rounding = ((top - bottom) / _STEPS) ** 2 / 12
-            error = float((np.where(clipped == centres, rounding, (clipped - centres) ** 2) * counts).sum())
-            if error < least:
-                least, best = error, (float(bottom), float(top))
-    return best
-
-
 def choose(graph: Graph, observed: Mapping[str, Observed]) -> dict[str, Range]:
-    """Return each tensor's range: of least error, but all that the model's own inputs and outputs held."""
+    """Return each tensor's range of least error; all that the model's own inputs and outputs held."""
     ends = {graph.name(tensor) for tensor in (*graph.inputs, *graph.outputs)}
     return {
-        name: (min(seen.low, 0.0), max(seen.high, 0.0)) if name in ends else best_range(seen)
+        name: whole for name, whole in widest(observed).items() if name in ends or not observed[name].sample.size
+    } | {
+        name: best_range(seen.low, seen.high, seen.sample)
         for name, seen in observed.items()
+        if name not in ends and seen.sample.size
     }
+
+
+def widest(observed: Mapping[str, Observed]) -> dict[str, Range]:
+    """Return each tensor's whole range, 0 in it."""
+    return {name: (min(seen.low, 0.0), max(seen.high, 0.0)) for name, seen in observed.items()}
 
 
 def weight_ranges(graph: Graph) -> dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
@@ -137,28 +114,21 @@ def weight_ranges(graph: Graph) -> dict[str, tuple[npt.NDArray[np.float64], npt.
         weights = graph.constant(operator.inputs[1]) if kind in WEIGHTED else None
         if weights is not None:
             # Output channels lie first, those of a depthwise convolution last.
-            axes = tuple(range(weights.ndim - 1)) if kind == "DEPTHWISE_CONV_2D" else tuple(range(1, weights.ndim))
-            largest = _LARGEST * _scales(weights, axes)
+            channel = weights.ndim - 1 if kind == "DEPTHWISE_CONV_2D" else 0
+            scales = best_scales(np.moveaxis(weights, channel, 0)).astype(np.float64)
+            largest = LARGEST * np.moveaxis(scales, 0, channel)
             found[graph.name(operator.inputs[1])] = (-largest, largest)
     return found
 
 
-def _scales(weights: Float32, axes: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Return each channel's scale: its largest weight over that whole number, 64 to 127, which rounds the others least.
-
-    Nothing is clipped, and where the weights lie on a grid already, it is found.
-    """
-    largest = np.abs(weights).max(axes, keepdims=True).astype(np.float64)
-    largest[largest == 0] = 1.0
-    channel = (set(range(weights.ndim)) - set(axes)).pop()
-    rows = np.moveaxis(weights, channel, 0).reshape(weights.shape[channel], -1).astype(np.float64)
-    if rows.shape[1] > _SAMPLED_WEIGHTS:
-        rows = rows[:, np.random.default_rng(0).integers(rows.shape[1], size=_SAMPLED_WEIGHTS)]
-    scales = largest.reshape(-1, 1) / np.array(_GRIDS[::-1])  # finest first
-    errors = np.stack(
-        [((np.round(rows / scale[:, None]) * scale[:, None] - rows) ** 2).sum(1) for scale in scales.T], axis=1
-    )
-    # float32's own rounding is no reason to leave a finer scale.
-    good = errors <= errors.min(1, keepdims=True) + np.finfo(np.float32).eps ** 2 * (rows**2).sum(1, keepdims=True)
-    chosen: npt.NDArray[np.float64] = np.take_along_axis(scales, good.argmax(1)[:, None], 1)
-    return chosen.reshape(largest.shape)
+def logits(model: bytes, images: Float32) -> Float32:
+    """Return a file's logits [N, classes] for images [N, S, S, 3]."""
+    interpreter = Interpreter(model_content=model)
+    interpreter.allocate_tensors()
+    source, output = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    found = []
+    for image in images:
+        interpreter.set_tensor(source, image[None])
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(output)[0])
+    return np.stack(found)

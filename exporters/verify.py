@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -93,6 +93,25 @@ def compare(reference: Float32, logits: npt.NDArray[Any]) -> Comparison:
         snr_db=snr,
         top1_agreement=float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean() * 100),
     )
+
+
+def closest(model: bytes, candidates: Sequence[bytes], run: Callable[[bytes], Float32]) -> bytes:
+    """Return the one of several quantized files whose logits are closest to the float model's.
+
+    Args:
+        model: the float file.
+        candidates: files made of it.
+        run: returns a file's logits [N, classes] on the images to go by.
+    """
+    reference = run(model)
+
+    def snr_db(candidate: bytes) -> float:
+        try:
+            return compare(reference, run(candidate)).snr_db
+        except ExportError:  # outputs that are not finite
+            return -_SNR_LIMIT_DB
+
+    return max(candidates, key=snr_db)
 
 
 def check(comparison: Comparison, tolerance: Tolerance, what: str, reference: str = "torch") -> None:

@@ -204,40 +204,17 @@ def test_dynamic_int8_runs(model: bytes, images: np.ndarray, logits: np.ndarray)
     check(compare(logits, run_tflite(quantized, images)), Tolerance(min_snr_db=30), "int8-dynamic")
 
 
-def test_weights_that_lay_on_a_grid_are_found_on_it() -> None:
-    from exporters.tflite_ranges import _scales
+def test_ranges_are_those_whose_logits_are_closest(model: bytes, images: np.ndarray, monkeypatch) -> None:
+    """An image unlike the others holds nearly all of the logits' power, which ranges of the typical image clip."""
+    from exporters import quantize_tflite
+    from exporters.quantize_tflite import to_int8
+    from exporters.tflite_ranges import logits, widest
 
-    random = np.random.default_rng(0)
-    steps = random.integers(-100, 101, (4, 3, 3, 8))
-    steps[:, 0, 0, 0] = [90, -100, 127, 64]  # the largest of each channel, in steps of its scale
-    steps = np.clip(steps, -np.abs(steps[:, :1, :1, :1]), np.abs(steps[:, :1, :1, :1]))
-    scales = np.array([0.1, 0.013, 2.0, 1e-3]).reshape(4, 1, 1, 1)
-    weights = (steps * scales).astype(np.float32)
-    found = _scales(weights, (1, 2, 3))
-    np.testing.assert_allclose(found, scales, rtol=1e-6)
-    np.testing.assert_array_equal(np.round(weights / found), steps)
-    assert _scales(np.zeros((2, 1, 1, 4), np.float32), (1, 2, 3)).all()  # a dead channel has a scale too
-
-
-def test_a_range_clips_lone_outliers_and_nothing_else() -> None:
-    from exporters.tflite_ranges import Observed, best_range
-
-    random = np.random.default_rng(0)
-    sample = random.standard_normal((10, 10_000)).astype(np.float32)
-    low, high = best_range(Observed(low=-100.0, high=100.0, sample=sample))
-    assert -6 < low < -3
-    assert 3 < high < 6
-    uniform = np.tile(np.linspace(0, 6, 10_000, dtype=np.float32), (2, 1))
-    assert best_range(Observed(low=0.0, high=6.0, sample=uniform)) == (0.0, 6.0)
-    assert best_range(Observed(low=0.0, high=0.0, sample=np.zeros((2, 3), np.float32))) == (0.0, 0.0)
-    assert best_range(Observed(low=-1.0, high=2.0, sample=np.zeros((0, 3), np.float32))) == (-1.0, 2.0)
-
-
-def test_a_range_is_that_of_the_typical_image() -> None:
-    from exporters.tflite_ranges import Observed, best_range
-
-    sample = np.random.default_rng(0).uniform(0, 1, (20, 1000)).astype(np.float32)
-    sample[7] *= 1000
-    low, high = best_range(Observed(low=0.0, high=1000.0, sample=sample))
-    assert low == 0
-    assert 1 < high < 50  # a step of 0.2 at most; of 4, nothing would be left of the others
+    odd = images.copy()
+    odd[0] *= 50
+    judged = odd[:32]
+    exact = logits(model, judged)
+    chosen = compare(exact, logits(to_int8(model, odd), judged)).snr_db
+    monkeypatch.setattr(quantize_tflite, "choose", lambda graph, observed: widest(observed))
+    whole = compare(exact, logits(to_int8(model, odd), judged)).snr_db
+    assert chosen >= whole
