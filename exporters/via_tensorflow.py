@@ -42,6 +42,7 @@ _ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
 _GATES: Mapping[Gate, Callable[[Tensor], Tensor]] = {
     "hardsigmoid": _hard_sigmoid,
     "sigmoid": lambda x: layers.Activation("sigmoid")(x),
+    "relu": lambda x: layers.ReLU()(x),
 }
 
 

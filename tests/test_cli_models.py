@@ -110,7 +110,8 @@ def test_a_name_may_be_a_label_or_have_options():
 def test_a_variants_card_names_its_network_and_its_fellows():
     found = of("mobilenet_v3_small_no_se")
     assert found["variant_of"] == "mobilenet_v3_small"
-    assert found["variants"] == ["mobilenet_v3_small", "mobilenet_v3_small_minimalistic"]
+    assert found["variants"][:2] == ["mobilenet_v3_small", "mobilenet_v3_small_minimalistic"]
+    assert all(name.startswith("mobilenet_v3_small") for name in found["variants"])
     assert found["checkpoints"] == [] and found["printed"] is None
     assert "no published checkpoint of it is known" in run("mobilenet_v3_small_no_se").stdout
 

@@ -38,6 +38,8 @@ VERIFICATION = (
     ("mobilenet_v3_small", "2,542,856", "56.51 M"),
     ("mobilenet_v3_small_0.75_224", "2.042 M", "43.4 M"),
     ("mobilenet_v3_small_minimalistic", "2,044,736", "52.29 M"),
+    ("mobilenet_v3_small_head1280", "2.95 M", "56.9 M"),
+    ("mobilenet_v3_small_head1280_0.75_224", "2.409 M", "43.8 M"),
     ("efficientnet_b0", "5,288,548", "385.81 M"),
     ("efficientnet_b1", "7,794,184", "686.8 M"),
     ("efficientnet_b2", "9,109,994", "993.6 M"),
@@ -291,6 +293,51 @@ def test_se_sits_where_senets_figure_5_puts_it(name, place):
             "output": lambda: torch.relu(branch(x) / 2 + x),
         }[place]()
         assert torch.allclose(block(x), expected, atol=1e-5)
+
+
+def test_a_relu_gate_may_shut_and_may_amplify():
+    torch = pytest.importorskip("torch", reason="needs mobench[export]")
+    from mobench.zoo.build import build
+
+    se = build(zoo.get("se_resnet50_relu_gate", input_size=32))[3].se
+    for conv in (se.reduce, se.expand):
+        torch.nn.init.zeros_(conv.weight)
+    x = torch.rand(1, 256, 8, 8)
+    for bias, scale in ((-1.0, 0.0), (2.0, 2.0)):
+        torch.nn.init.constant_(se.expand.bias, bias)
+        with torch.no_grad():
+            assert torch.allclose(se(x), scale * x)
+
+
+@pytest.mark.parametrize(
+    ("variant", "of", "kept"),
+    [
+        ("moga_c_no_se", "moga_c", ("out", "hidden", "kernel", "stride", "act")),
+        ("mobilenet_v3_small_no_se", "mobilenet_v3_small", ("out", "hidden", "kernel", "stride", "act")),
+        ("mobilenet_v3_small_relu", "mobilenet_v3_small", ("out", "hidden", "kernel", "stride", "se")),
+        ("mobilenet_v3_small_spelled", "mobilenet_v3_small", ("out", "hidden", "kernel", "stride", "se")),
+        ("mobilenet_v3_small_hswish16", "mobilenet_v3_small", ("out", "hidden", "kernel", "stride", "se")),
+        ("mobilenet_v3_small_se_input", "mobilenet_v3_small", ("out", "hidden", "kernel", "stride", "act")),
+        ("mobilenet_v3_large_head2560", "mobilenet_v3_large", ("hidden", "kernel", "stride", "act", "se")),
+        ("se_resnet50_relu_gate", "se_resnet50_stride1x1", ("out", "hidden", "kernel", "stride", "act", "se")),
+    ],
+)
+def test_a_variant_differs_in_what_it_is_named_for_and_in_nothing_else(variant, of, kept):
+    ours, theirs = zoo.get(variant), zoo.get(of)
+    assert [[getattr(x, key) for key in kept] for x in ours.layers] == [
+        [getattr(x, key) for key in kept] for x in theirs.layers
+    ]
+    assert ours.layers != theirs.layers
+
+
+def test_small_has_larges_activations_by_name():
+    acts = {
+        which: {x.act for x in zoo.get(f"mobilenet_v3_small_{which}").layers} - {"none"}
+        for which in ("relu", "minimalistic", "spelled", "hswish16", "hswish16_spelled")
+    }
+    assert acts["relu"] == acts["minimalistic"] == {"relu"}
+    assert acts["hswish16"] == {"hardswish"}
+    assert acts["spelled"] == {"relu", "hardswish_spelled"} and acts["hswish16_spelled"] == {"hardswish_spelled"}
 
 
 def test_spelled_hswish_is_the_same_function():

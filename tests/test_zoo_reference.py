@@ -49,7 +49,7 @@ REFERENCES = (
     *(("mnasnet_a1", width, "timm", f"semnasnet_{100 * width:03.0f}", 64) for width in (0.5, 0.75, 1.0, 1.4)),
     ("mnasnet_small", 1.0, "timm", "mnasnet_small", 96),
     *((name, 1.0, library, name, 64) for name in ("resnet50", "resnet101", "resnet152") for library in _LIBRARIES),
-    ("se_resnet50", 1.0, "timm", "seresnet50", 64),
+    *((f"se_resnet{depth}", 1.0, "timm", f"seresnet{depth}", 64) for depth in (50, 101, 152)),
     ("vgg16", 1.0, "torchvision", "vgg16", 224),
     ("vgg16", 1.0, "timm", "vgg16", 224),
     ("alexnet", 1.0, "torchvision", "alexnet", 224),

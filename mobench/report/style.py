@@ -16,7 +16,8 @@ DPI = 300
 # Okabe and Ito's palette (2008, "Color Universal Design") without its yellow, which does not read on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # A family keeps its colour in every plot, and so do the four networks of the demo. There are more families than
-# colours: the large reference networks share a grey, which the colour-blind tell from each as well as those apart.
+# colours, so the large reference networks share a grey. It is as far from each colour as the nearest two of the palette
+# are from each other, for colour-blind readers too.
 _V1, _V2, _LARGE, _SMALL = COLOURS[3], COLOURS[1], COLOURS[0], COLOURS[2]
 _EFFICIENTNET, _MNASNET, _MOGA, _REFERENCE = COLOURS[4], COLOURS[5], COLOURS[6], "#5a5a5a"
 # name: how the papers write it, and its colour in every plot, which a network and its variants share: the labels beside
@@ -40,9 +41,17 @@ NETWORKS: Mapping[str, tuple[str, str]] = {
     "mobilenet_v3_large_se_input": ("MobileNetV3-Large SE of input", _LARGE),
     "mobilenet_v3_large_original_last_stage": ("MobileNetV3-Large old last stage", _LARGE),
     "mobilenet_v3_large_stem32": ("MobileNetV3-Large stem 32", _LARGE),
+    "mobilenet_v3_large_head2560": ("MobileNetV3-Large head 2560", _LARGE),
     "mobilenet_v3_small": ("MobileNetV3-Small", _SMALL),
     "mobilenet_v3_small_minimalistic": ("MobileNetV3-Small minimalistic", _SMALL),
+    "mobilenet_v3_small_relu": ("MobileNetV3-Small ReLU", _SMALL),
+    "mobilenet_v3_small_hswish16": ("MobileNetV3-Small h-swish@16", _SMALL),
+    "mobilenet_v3_small_spelled": ("MobileNetV3-Small unfused", _SMALL),
+    "mobilenet_v3_small_hswish16_spelled": ("MobileNetV3-Small h-swish@16 unfused", _SMALL),
     "mobilenet_v3_small_no_se": ("MobileNetV3-Small without SE", _SMALL),
+    "mobilenet_v3_small_se_input": ("MobileNetV3-Small SE of input", _SMALL),
+    "mobilenet_v3_small_stem32": ("MobileNetV3-Small stem 32", _SMALL),
+    "mobilenet_v3_small_head1280": ("MobileNetV3-Small head 1280", _SMALL),
     **{f"efficientnet_b{i}": (f"EfficientNet-B{i}", _EFFICIENTNET) for i in range(8)},
     "mnasnet_a1": ("MnasNet-A1", _MNASNET),
     "mnasnet_b1": ("MnasNet-B1", _MNASNET),
@@ -55,16 +64,18 @@ NETWORKS: Mapping[str, tuple[str, str]] = {
     "moga_a_figure": ("MoGA-A of the figure", _MOGA),
     "moga_b": ("MoGA-B", _MOGA),
     "moga_c": ("MoGA-C", _MOGA),
+    "moga_c_no_se": ("MoGA-C without SE", _MOGA),
     **{f"resnet{depth}": (f"ResNet-{depth}", _REFERENCE) for depth in (50, 101, 152)},
     **{f"resnet{depth}_stride1x1": (f"ResNet-{depth} stride in 1x1", _REFERENCE) for depth in (50, 101, 152)},
-    "se_resnet50": ("SE-ResNet-50", _REFERENCE),
-    "se_resnet50_stride1x1": ("SE-ResNet-50 stride in 1x1", _REFERENCE),
+    **{f"se_resnet{depth}": (f"SE-ResNet-{depth}", _REFERENCE) for depth in (50, 101, 152)},
+    **{f"se_resnet{depth}_stride1x1": (f"SE-ResNet-{depth} stride in 1x1", _REFERENCE) for depth in (50, 101, 152)},
     "se_resnet50_no_bias": ("SE-ResNet-50 without bias", _REFERENCE),
     **{f"se_resnet50_r{r}": (f"SE-ResNet-50 r={r}", _REFERENCE) for r in (2, 4, 8, 32)},
     "se_resnet50_no_last_stage": ("SE-ResNet-50 last stage bare", _REFERENCE),
     "se_resnet50_pre": ("SE-ResNet-50 SE-PRE", _REFERENCE),
     "se_resnet50_post": ("SE-ResNet-50 SE-POST", _REFERENCE),
     "se_resnet50_identity": ("SE-ResNet-50 SE-Identity", _REFERENCE),
+    "se_resnet50_relu_gate": ("SE-ResNet-50 ReLU gate", _REFERENCE),
     "se_resnet50_3x3": ("SE-ResNet-50 SE_3x3", _REFERENCE),
     "vgg16": ("VGG-16", _REFERENCE),
     "alexnet": ("AlexNet", _REFERENCE),

@@ -30,7 +30,11 @@ ACTIVATIONS: Mapping[Activation, Callable[[], nn.Module]] = {
     "hardswish_spelled": SpelledHardswish,
     "silu": nn.SiLU,
 }
-GATES: Mapping[Gate, Callable[[], nn.Module]] = {"hardsigmoid": nn.Hardsigmoid, "sigmoid": nn.Sigmoid}
+GATES: Mapping[Gate, Callable[[], nn.Module]] = {
+    "hardsigmoid": nn.Hardsigmoid,
+    "sigmoid": nn.Sigmoid,
+    "relu": nn.ReLU,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

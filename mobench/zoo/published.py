@@ -291,7 +291,13 @@ CHECKPOINTS: Mapping[str, tuple[Checkpoint, ...]] = _by_network(
 # The same function of the same weights, written otherwise: h-swish out of elementary operators.
 SAME_AS: Mapping[str, str] = {
     f"{name}_spelled": name
-    for name in ("mobilenet_v3_large", "mobilenet_v3_large_hswish112", "mobilenet_v3_large_hswish16")
+    for name in (
+        "mobilenet_v3_large",
+        "mobilenet_v3_large_hswish112",
+        "mobilenet_v3_large_hswish16",
+        "mobilenet_v3_small",
+        "mobilenet_v3_small_hswish16",
+    )
 }
 # Weights that exist but not for download, or not for these networks: what to tell who asks for them, by base name.
 ELSEWHERE: Mapping[str, str] = {

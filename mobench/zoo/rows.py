@@ -9,7 +9,7 @@ from typing import Literal
 BlockKind = Literal["conv", "separable", "inverted", "bottleneck", "maxpool", "pool", "flatten", "dense"]
 # hardswish_spelled: the same function out of elementary operators, which no converter fuses into one.
 Activation = Literal["none", "relu", "relu6", "hardswish", "hardswish_spelled", "silu"]
-Gate = Literal["hardsigmoid", "sigmoid"]
+Gate = Literal["hardsigmoid", "sigmoid", "relu"]
 Rounding = Literal["truncate", "round8"]
 Scaling = Literal["width", "width_from_one", "fixed"]
 CLASSES = 1000

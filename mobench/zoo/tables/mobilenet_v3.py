@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from mobench.zoo.rows import Activation, Network, Printed, Row, SqueezeExcite, Variant, head, printed, published
+from mobench.zoo.rows import (
+    Activation,
+    Network,
+    Printed,
+    Published,
+    Row,
+    SqueezeExcite,
+    Variant,
+    head,
+    printed,
+    published,
+)
 
 _RE: Activation = "relu"
 _HS: Activation = "hardswish"
@@ -102,12 +113,18 @@ def _original_last_stage(rows: tuple[Row, ...]) -> tuple[Row, ...]:
     )
 
 
+def _head(rows: tuple[Row, ...], hidden: int) -> tuple[Row, ...]:
+    """Another width of the hidden dense layer behind the pooling."""
+    *others, dense, classifier = rows
+    return (*others, replace(dense, out=hidden), classifier)
+
+
 def _stem32(rows: tuple[Row, ...]) -> tuple[Row, ...]:
     stem, first, *rest = rows
     return (replace(stem, out=32), replace(first, hidden=32), *rest)
 
 
-_LARGE_1 = Network(
+_LARGE_NETWORK = Network(
     family="mobilenet_v3",
     paper="arXiv:1905.02244 (MobileNetV3)",
     source="table 1",
@@ -124,8 +141,8 @@ _LARGE_1 = Network(
         **printed("arXiv:1905.02244 table 3", {(0.75, 224, 1.0): ("4.0 M", "155 M")}),
     },
 )
-_SMALL_1 = replace(
-    _LARGE_1,
+_SMALL_NETWORK = replace(
+    _LARGE_NETWORK,
     source="table 2",
     rows=_SMALL_ROWS,
     published=published("arXiv:1905.02244 table 3", {(1.0, 224, 1.0): 67.4, (0.75, 224, 1.0): 65.4}),
@@ -143,68 +160,80 @@ _SMALL_1 = replace(
     },
 )
 
-
-def _variant(
-    of: Network,
-    source: str,
-    rows: tuple[Row, ...],
-    top1: float | None = None,
-    where: str = "",
-    counts: Mapping[Variant, Printed] | None = None,
-) -> Network:
-    accuracy = published(where, {(1.0, 224, 1.0): top1}) if top1 is not None else {}
-    return replace(of, source=source, rows=rows, published=accuracy, printed=counts or {})
-
-
-_TABLE_5 = "arXiv:1905.02244 table 5"
+_Change = Callable[[tuple[Row, ...]], tuple[Row, ...]]
+# Suffix: what it is, and how its rows come from the network's. Table 5's @16 leaves stem and head as they are: table 1
+# has h-swish there, and the text says nothing else. "Unfused" is the same function, h-swish out of elementary operators
+# (table 5, "unoptimised").
+_BOTH: Mapping[str, tuple[str, _Change]] = {
+    "minimalistic": ("authors' code: 3x3 kernels, no SE, ReLU", _minimalistic),
+    "relu": ("section 5.2: ReLU everywhere", lambda rows: _hswish_from(rows, None)),
+    "hswish16": ("section 5.2: h-swish everywhere", lambda rows: _hswish_from(rows, 16)),
+    "spelled": ("section 5.2: h-swish unfused", _spelled),
+    "hswish16_spelled": ("section 5.2: h-swish everywhere, unfused", lambda rows: _spelled(_hswish_from(rows, 16))),
+    "no_se": ("without SE", lambda rows: _with_se(rows, None)),
+    "se_input": ("section 5.3: SE sized by the block's input", lambda rows: _with_se(rows, _SE_FROM_INPUT)),
+    "stem32": ("section 5.1: 32 filters in the stem", _stem32),
+}
+# No block of Small has 112 channels, and figure 5 redraws the last stage of Large.
+_LARGE_ONLY: Mapping[str, tuple[str, _Change]] = {
+    "hswish112": ("section 5.2: h-swish from 112 channels on", lambda rows: _hswish_from(rows, 112)),
+    "hswish112_spelled": ("section 5.2: from 112 on, unfused", lambda rows: _spelled(_hswish_from(rows, 112))),
+    "original_last_stage": ("figure 5: the last stage before its redesign", _original_last_stage),
+    "head2560": ("twice the hidden dense layer: params that take no time", lambda rows: _head(rows, 2560)),
+}
+_SMALL_ONLY: Mapping[str, tuple[str, _Change]] = {
+    "head1280": ("ICCV's table 2: a head of 1280", lambda rows: _head(rows, 1280)),
+}
+_TABLE_5 = {
+    "relu": 74.5,
+    "hswish112": 75.0,
+    "hswish16": 75.4,
+    "spelled": 75.2,
+    "hswish112_spelled": 75.0,
+    "hswish16_spelled": 75.4,
+}
 _CODE_PAGE = "tensorflow/models slim mobilenet README (released checkpoint)"
+_PUBLISHED: Mapping[str, Mapping[Variant, Published]] = {
+    "mobilenet_v3_large_minimalistic": published(_CODE_PAGE, {(1.0, 224, 1.0): 72.3}),
+    "mobilenet_v3_small_minimalistic": published(_CODE_PAGE, {(1.0, 224, 1.0): 61.9}),
+    "mobilenet_v3_small_head1280": _SMALL_NETWORK.published,
+    **{
+        f"mobilenet_v3_large_{suffix}": published("arXiv:1905.02244 table 5", {(1.0, 224, 1.0): top1})
+        for suffix, top1 in _TABLE_5.items()
+    },
+}
+_PRINTED: Mapping[str, Mapping[Variant, Printed]] = {
+    "mobilenet_v3_large_minimalistic": printed(_CODE_PAGE, {(1.0, 224, 1.0): ("3.9 M", "209 M")}),
+    "mobilenet_v3_small_minimalistic": printed(
+        _CODE_PAGE, {(1.0, 224, 1.0): ("2.0 M", "65 M")}, "52.3 M: 65 M is not reproducible"
+    ),
+    "mobilenet_v3_small_head1280": {
+        **printed(
+            "arXiv:1905.02244 (ICCV) table 3",
+            {(1.0, 224, 1.0): ("2.9 M", "66 M")},
+            "56.9 M: 66 M is not reproducible, and corrected in v5",
+        ),
+        **printed("arXiv:1905.02244 (ICCV) table 3", {(0.75, 224, 1.0): ("2.4 M", "44 M")}),
+    },
+}
+
+
+def _variants(name: str, network: Network, changes: Mapping[str, tuple[str, _Change]]) -> dict[str, Network]:
+    return {
+        (key := f"{name}_{suffix}"): replace(
+            network,
+            source=source,
+            rows=change(network.rows),
+            published=_PUBLISHED.get(key, {}),
+            printed=_PRINTED.get(key, {}),
+        )
+        for suffix, (source, change) in changes.items()
+    }
+
 
 NETWORKS: Mapping[str, Network] = {
-    "mobilenet_v3_large": _LARGE_1,
-    "mobilenet_v3_small": _SMALL_1,
-    "mobilenet_v3_large_minimalistic": _variant(
-        _LARGE_1,
-        "authors' code: 3x3 kernels, no SE, ReLU",
-        _minimalistic(_LARGE_ROWS),
-        72.3,
-        _CODE_PAGE,
-        printed(_CODE_PAGE, {(1.0, 224, 1.0): ("3.9 M", "209 M")}),
-    ),
-    "mobilenet_v3_small_minimalistic": _variant(
-        _SMALL_1,
-        "authors' code: 3x3 kernels, no SE, ReLU",
-        _minimalistic(_SMALL_ROWS),
-        61.9,
-        _CODE_PAGE,
-        printed(_CODE_PAGE, {(1.0, 224, 1.0): ("2.0 M", "65 M")}, "52.3 M; 65 M is not reproducible"),
-    ),
-    # Table 5. @112 and @16 leave stem and head as they are: table 1 has h-swish there, and the text says nothing else.
-    "mobilenet_v3_large_relu": _variant(
-        _LARGE_1, "table 5: ReLU everywhere", _hswish_from(_LARGE_ROWS, None), 74.5, _TABLE_5
-    ),
-    "mobilenet_v3_large_hswish112": _variant(
-        _LARGE_1, "table 5: h-swish from 112 channels on", _hswish_from(_LARGE_ROWS, 112), 75.0, _TABLE_5
-    ),
-    "mobilenet_v3_large_hswish16": _variant(
-        _LARGE_1, "table 5: h-swish everywhere", _hswish_from(_LARGE_ROWS, 16), 75.4, _TABLE_5
-    ),
-    # The same functions, h-swish out of elementary operators (table 5, "unoptimised").
-    "mobilenet_v3_large_spelled": _variant(
-        _LARGE_1, "table 5: h-swish not fused", _spelled(_LARGE_ROWS), 75.2, _TABLE_5
-    ),
-    "mobilenet_v3_large_hswish112_spelled": _variant(
-        _LARGE_1, "table 5: from 112 on, not fused", _spelled(_hswish_from(_LARGE_ROWS, 112)), 75.0, _TABLE_5
-    ),
-    "mobilenet_v3_large_hswish16_spelled": _variant(
-        _LARGE_1, "table 5: everywhere, not fused", _spelled(_hswish_from(_LARGE_ROWS, 16)), 75.4, _TABLE_5
-    ),
-    "mobilenet_v3_large_no_se": _variant(_LARGE_1, "without SE", _with_se(_LARGE_ROWS, None)),
-    "mobilenet_v3_small_no_se": _variant(_SMALL_1, "without SE", _with_se(_SMALL_ROWS, None)),
-    "mobilenet_v3_large_se_input": _variant(
-        _LARGE_1, "section 5.3: SE sized by the block's input", _with_se(_LARGE_ROWS, _SE_FROM_INPUT)
-    ),
-    "mobilenet_v3_large_original_last_stage": _variant(
-        _LARGE_1, "figure 5: the last stage before its redesign", _original_last_stage(_LARGE_ROWS)
-    ),
-    "mobilenet_v3_large_stem32": _variant(_LARGE_1, "section 5.1: 32 filters in the stem", _stem32(_LARGE_ROWS)),
+    "mobilenet_v3_large": _LARGE_NETWORK,
+    "mobilenet_v3_small": _SMALL_NETWORK,
+    **_variants("mobilenet_v3_large", _LARGE_NETWORK, {**_BOTH, **_LARGE_ONLY}),
+    **_variants("mobilenet_v3_small", _SMALL_NETWORK, {**_BOTH, **_SMALL_ONLY}),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mobench.zoo.rows import Network, Row, SqueezeExcite, head, printed, published
 
@@ -65,9 +66,18 @@ def _network(choices: str, source: str, top1: float, params: str, macs: str, not
     )
 
 
+_MOGA_C = _network(_C, "released code and figure", 75.3, "5.4 M", "221 M")
+
 NETWORKS: Mapping[str, Network] = {
     "moga_a": _network(_A, "released code", 75.9, "5.1 M", "304 M", _A_NOTE),
     "moga_a_figure": _network(_A_FIGURE, "the paper's figure", 75.9, "5.1 M", "304 M", _A_NOTE),
     "moga_b": _network(_B, "released code and figure", 75.5, "5.5 M", "248 M"),
-    "moga_c": _network(_C, "released code and figure", 75.3, "5.4 M", "221 M"),
+    "moga_c": _MOGA_C,
+    "moga_c_no_se": replace(
+        _MOGA_C,
+        source="without SE",
+        rows=tuple(replace(row, se=None) for row in _MOGA_C.rows),
+        published={},
+        printed={},
+    ),
 }

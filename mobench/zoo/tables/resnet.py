@@ -180,11 +180,22 @@ NETWORKS: Mapping[str, Network] = {
     "se_resnet50_identity": _se_resnet(
         50, "table 14: SE-Identity", _top1(f"{_SENET} 14", 77.8), se=replace(_SE, place="identity")
     ),
+    "se_resnet50_relu_gate": _se_resnet(
+        50, "table 12: ReLU gate", _top1(f"{_SENET} 12", 76.53), se=replace(_SE, gate="relu")
+    ),
     "se_resnet50_3x3": _se_resnet(
         50,
         "table 15: SE behind the 3x3",
         _top1(f"{_SENET} 15", 77.52),
         _counts(f"{_SENET} 15", "25.8 M", "3.86 B"),
         se=replace(_SE, of="hidden", place="spatial"),
+    ),
+    "se_resnet101": _se_resnet(101, "table 2, stride in the 3x3", stride_in="3x3"),
+    "se_resnet101_stride1x1": _se_resnet(
+        101, "table 2", _top1(f"{_SENET} 2", 77.62), _counts(f"{_SENET} 2", "", "7.60 B")
+    ),
+    "se_resnet152": _se_resnet(152, "table 2, stride in the 3x3", stride_in="3x3"),
+    "se_resnet152_stride1x1": _se_resnet(
+        152, "table 2", _top1(f"{_SENET} 2", 78.43), _counts(f"{_SENET} 2", "", "11.32 B")
     ),
 }
