@@ -182,9 +182,12 @@ class Request:
         return _digest([asdict(self.weights.preprocess), self.calibration.sha256])
 
     def unchanged(self, precision: str) -> dict[str, Any] | None:
-        """Return the manifest of the file that is there already, when it is whole and what this request would make."""
+        """Return the manifest of the file that is there already, when it is whole and what this request would make.
+
+        Never of a factory's: what it imports and reads is not in the key.
+        """
         path = self.path(precision)
-        if not path.is_file():
+        if not path.is_file() or (self.network.get("source") or {}).get("kind") == "factory":
             return None
         try:
             manifest = dict(artifacts.read(path).manifest)

@@ -85,6 +85,21 @@ def test_full_disk_at_the_manifest_leaves_no_file_without_one(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("kind", "known"), [("timm", True), ("factory", False)])
+def test_a_factorys_file_is_never_taken_for_unchanged(
+    tmp_path: Path, reference: worker.Reference, kind: str, known: bool
+) -> None:
+    """What else a factory imports and reads is not in the key."""
+    plain = request(tmp_path)
+    what = replace(plain, network={**plain.network, "source": {"kind": kind, "name": "net"}})
+    begun = tmp_path / ".tiny-fp32.1.onnx"
+    begun.write_bytes(b"model")
+    logits = reference.logits
+    assert logits is not None
+    finish(what, "fp32", begun, reference.images, logits, lambda path, inputs: (logits, {}))
+    assert (what.unchanged("fp32") is not None) == known
+
+
 # --- worker processes ---
 
 
