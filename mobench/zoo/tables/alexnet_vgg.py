@@ -36,7 +36,7 @@ NETWORKS: Mapping[str, Network] = {
         printed=printed(
             "arXiv:1704.04861 table 8",
             {(1.0, 224, 1.0): ("138 M", "15300 M")},
-            "arXiv:1709.01507 table 2 prints 15.47 B, which fits",
+            "15.47 B: as arXiv:1709.01507 table 2 prints it",
         ),
     ),
     "alexnet": Network(
@@ -60,7 +60,7 @@ NETWORKS: Mapping[str, Network] = {
         printed=printed(
             "arXiv:1704.04861 table 9",
             {(1.0, 224, 1.0): ("60 M", "720 M")},
-            "the first AlexNet's 60 M, of two towers; here its successor of one tower, which all libraries have",
+            "61.1 M: the first AlexNet has 60 M in two towers; here its successor of one, which all libraries have",
         ),
     ),
 }

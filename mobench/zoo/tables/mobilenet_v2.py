@@ -83,7 +83,7 @@ NETWORKS: Mapping[str, Network] = {
             **printed(
                 "arXiv:1801.04381 table 4",
                 {(1.4, 224, 1.0): ("6.9 M", "585 M")},
-                "6.9 M is not reproducible: 6.11 M, and 6.06 M on the code page",
+                "6.11 M: 6.9 M is not reproducible; the code page prints 6.06 M",
             ),
             **printed(_CODE_PAGE, {(1.3, 224, 1.0): ("5.34 M", "509 M")}),
             **{

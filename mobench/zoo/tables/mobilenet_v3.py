@@ -155,7 +155,7 @@ _SMALL_NETWORK = replace(
         **printed(
             "arXiv:1905.02244 (ICCV) table 3",
             {(0.75, 224, 1.0): ("2.4 M", "44 M")},
-            "2.4 M is that of a 1280 head (2.41 M); with the released 1024 one it is 2.04 M",
+            "2.04 M: 2.4 M is that of a 1280 head; this is the released one of 1024",
         ),
     },
 )
