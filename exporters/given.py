@@ -93,6 +93,8 @@ def _read_tflite(given: Given) -> tuple[bytes, Restore]:
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 
+    from exporters.tflite_graph import has_scale
+
     def parsed(content: bytes) -> Any:
         return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
 
@@ -102,6 +104,9 @@ def _read_tflite(given: Given) -> tuple[bytes, Restore]:
     name = given.path.name
     model = parsed(given.path.read_bytes())
     graph = model.subgraphs[0]
+    for tensor in graph.tensors:
+        if not has_scale(tensor):
+            tensor.quantization = None  # empty ones keep the quantizer from its work
     integers = (schema.TensorType.INT8, schema.TensorType.UINT8, schema.TensorType.INT16)
     if any(tensor.type in integers and tensor.quantization is not None for tensor in graph.tensors):
         raise BadInputError(name, "it is quantized already", _GIVE_FLOAT)

@@ -19,6 +19,12 @@ _KINDS: dict[int, str] = {code: name for name, code in vars(schema.BuiltinOperat
 _DTYPES = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT32: np.int32}
 
 
+def has_scale(tensor: Any) -> bool:
+    """Return whether a tensor of the schema is quantized; older converters give float ones empty parameters."""
+    scale = None if tensor.quantization is None else tensor.quantization.scale
+    return scale is not None and len(scale) > 0
+
+
 class Graph:
     """The first subgraph of a TFLite file; a tensor is told by its index."""
 
@@ -95,8 +101,13 @@ class Graph:
 
     def is_quantized(self) -> bool:
         """Return whether any tensor has a scale."""
-        found = (tensor.quantization for tensor in self._graph.tensors)
-        return any(quantization is not None and quantization.scale is not None for quantization in found)
+        return any(has_scale(tensor) for tensor in self._graph.tensors)
+
+    def has_integer_weights(self) -> bool:
+        """Return whether any constant of two axes or more is s8."""
+        tensors = enumerate(self._graph.tensors)
+        s8 = [index for index, tensor in tensors if tensor.type == schema.TensorType.INT8 and has_scale(tensor)]
+        return any(self.is_constant(index) and len(self.shape(index)) > 1 for index in s8)
 
     def is_constant(self, tensor: int) -> bool:
         """Return whether the file holds a tensor's values."""

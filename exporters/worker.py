@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from exporters import given
 from exporters.explain import Simulated, Study
+from exporters.integers import has_integer_weights
 from exporters.recipe import STATISTICS_IMAGES, VERIFIED_IMAGES, Given, Request
 from mobench.errors import BadInputError, ExportError, MissingExtraError, MobenchError
 
@@ -129,8 +130,11 @@ def convert(request: Request, send: Callable[[Message], None], images: Kept, mod
             make = _quantizer(request, request.given, calibration)
         for precision in request.precisions:
             try:
-                path = request.path(precision)
-                written = _write(path, make(precision))
+                path, content = request.path(precision), make(precision)
+                if precision.startswith("int8") and not has_integer_weights(content, request.format):
+                    mend = "it has no layers that a quantizer knows: convolutions, fully connected ones"
+                    raise BadInputError(path.name, "nothing in it could be quantized", mend)
+                written = _write(path, content)
             except Exception as error:
                 send(_failed(request, precision, error))
             else:

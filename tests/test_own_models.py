@@ -325,6 +325,45 @@ def test_files_that_are_not_float_or_not_whole_are_refused(onnx_model: Path, tmp
         given.read(file, "onnx")
 
 
+def test_nothing_passes_for_int8_that_holds_no_integer_weights(tflite_model: Path, tmp_path: Path) -> None:
+    """Older converters give float tensors quantization parameters without a scale, which keep the quantizer off."""
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    from exporters.integers import has_integer_weights
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(tflite_model.read_bytes()))
+    for tensor in model.subgraphs[0].tensors:
+        tensor.quantization = schema.QuantizationParametersT()
+        tensor.quantization.scale, tensor.quantization.min, tensor.quantization.max = [], [0.0], [1.0]
+    path = tmp_path / "old.tflite"
+    path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+    both = ("int8", "int8-dynamic")
+    outcomes = export_networks([str(path)], precisions=both, calibration_count=8, out=tmp_path / "out")
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    assert all(has_integer_weights(outcome.path.read_bytes(), "tflite") for outcome in outcomes)
+    assert not has_integer_weights(path.read_bytes(), "tflite")
+
+    nodes = [
+        onnx.helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+        onnx.helper.make_node("Flatten", ["pooled"], ["scores"]),
+    ]
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("image", [1, 3, 8, 8]), ("scores", [1, 3]))
+    ]
+    graph = onnx.helper.make_graph(nodes, "mean", ends[:1], ends[1:])
+    bare = tmp_path / "bare.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8), bare)
+    found = export_networks([str(bare)], precisions=both, calibration_count=8, out=tmp_path / "out")
+    assert [str(outcome.error) for outcome in found] == [
+        f"bare-{precision}.onnx: nothing in it could be quantized;"
+        " it has no layers that a quantizer knows: convolutions, fully connected ones"
+        for precision in both
+    ]
+    assert not list((tmp_path / "out").glob("bare*"))
+
+
 def test_a_file_is_told_what_does_not_apply_to_it(onnx_model: Path, shared: Path) -> None:
     with pytest.raises(BadInputError, match="in FP32: that is the file itself"):
         export_networks([str(onnx_model)], precisions=["fp32"])
