@@ -1,6 +1,9 @@
 """The list of networks: order, variants, and printed counts against ours, none of which differs in silence."""
 
+import csv
 import re
+from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -116,6 +119,65 @@ def test_what_a_note_says_of_a_size_is_the_count_there(name, variant, number, un
     width, _, depth = variant
     value, slack = scaled(number, unit)
     assert abs(count(spec_of(name, (width, size, depth))).macs - value) <= slack
+
+
+# ../shared/papers/published.csv: what was read out of the papers, a figure a line. Their names by arXiv number.
+PAPERS = {
+    "1704.04861": "MobileNetV1",
+    "1801.04381": "MobileNetV2",
+    "1905.02244": "MobileNetV3",
+    "1905.11946": "EfficientNet",
+    "1908.01314": "MoGA",
+    "1709.01507": "SENet",
+    "1807.11626": "MnasNet",
+}
+_V5 = "MobileNetV3", "Table 3 (arXiv v5)"
+
+
+@pytest.fixture(scope="module")
+def read_figures():
+    """Figures by paper, table, metric and size of the input; a size is not always given."""
+    path = Path(__file__).parents[1].parent / "shared" / "papers" / "published.csv"
+    if not path.is_file():
+        pytest.skip("needs ../shared/papers/published.csv (the papers' figures)")
+    figures = {}
+    with path.open(newline="") as table:
+        for row in csv.DictReader(table):
+            metric, value = row["metric"], Decimal(row["value"]) if re.fullmatch(r"[\d.]+", row["value"]) else None
+            if metric in ("top1", "top1_err") and value is not None:
+                metric, value = "top1", value if metric == "top1" else 100 - value
+            figures.setdefault((row["paper"], row["table"], metric, row["input_size"]), set()).add((value, row["unit"]))
+    return figures
+
+
+def places(source, family):
+    """Where in that table a source is: paper and table."""
+    if source.startswith("tensorflow/models"):
+        return {"mobilenet_v1": "MobileNetV1", "mobilenet_v2": "MobileNetV2", "mobilenet_v3": "MobileNetV3"}[family], (
+            "released checkpoints"
+        )
+    number, version, table = re.match(r"arXiv:(\d{4}\.\d{5})(v5)?(?: \(ICCV\))? table (\d+)$", source).groups()
+    return _V5 if version else (PAPERS[number], f"Table {table}")
+
+
+def read_as(figures, source, family, metric, size):
+    return set().union(*(figures.get((*places(source, family), metric, each), set()) for each in (str(size), "")))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_published_and_printed_figure_was_read_in_the_paper(read_figures, name):
+    """By the table and the size it is said to be from; whose row it is, the counts' tests tell."""
+    network = NETWORKS[name]
+    for (_, size, _), published in network.published.items():
+        known = {value for value, _ in read_as(read_figures, published.source, network.family, "top1", size)}
+        assert Decimal(str(published.top1)) in known, published
+    for (_, size, _), printed in network.printed.items():
+        for metric, text in (("params", printed.params), ("mult_adds", printed.macs)):
+            if text:
+                number, unit = text.split()
+                assert (Decimal(number), unit) in read_as(read_figures, printed.source, network.family, metric, size), (
+                    printed
+                )
 
 
 def test_nothing_printed_agrees_with_nothing():
