@@ -1,4 +1,4 @@
-"""Whether a file that should be INT8 holds integer weights: quantizers pass over what they do not know, and say nothing.
+"""Whether a file that should be INT8 holds integer weights: a quantizer passes over what it does not know.
 
 Such a file is as exact and as fast as FP32, and would pass for a marvel.
 """

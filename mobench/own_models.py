@@ -83,7 +83,7 @@ def _from_library(thing: str, asked: Asked, say: Say) -> Subject:
     origin: dict[str, Any]
     if weights_kind == "random":
         seed = _seed(source)
-        origin = _origin("random", f"random:{seed}", seed=seed)
+        origin = _origin("random", f"random:{seed} of {thing}, {kind} {found.version}", seed=seed)
     elif weights_kind == "pretrained":
         origin = _origin("pretrained", f"{thing}, {detail or found.default}, {kind} {found.version}")
     else:
@@ -121,7 +121,7 @@ def _factory(thing: str, asked: Asked, say: Say) -> Subject:
         origin = _origin("own", said, sha256=sha256, seed=0)
     elif source.partition(":")[0] == "random":
         seed = _seed(source)
-        origin = _origin("random", f"random:{seed}", seed=seed)
+        origin = _origin("random", f"random:{seed} of {said}", sha256=sha256, seed=seed)
     elif source.partition(":")[0] == "pretrained":
         raise BadInputError(f"--weights {source} for {said}", "nobody publishes weights of it", "give a file, or none")
     else:

@@ -106,6 +106,10 @@ def test_what_a_manifest_says_of_a_factory(factories: Path) -> None:
     assert (subject.network["label"], subject.network["source"]) == ("net", source)
     assert (subject.weights.origin["kind"], subject.weights.origin["sha256"]) == ("own", sha256)
     assert subject.weights.preprocess == Preprocess(size=224, mean=(0.5, 0.5, 0.5))
+    drawn, other = (resolved(f"{factories}:{name}", weights="random") for name in ("make", "misfit"))
+    assert drawn.weights.origin["source"] == "random:0 of net.py:make"
+    assert drawn.weights.origin["sha256"] == sha256
+    assert drawn.weights.origin != other.weights.origin  # one in the other's place is announced
     assert "its own code runs" in told[0]
     assert "assumed 224 pixels, ImageNet's std, centre crop of 0.875 (--size, --std, --crop say otherwise)" in told[1]
     assert str(factories.parent) not in json.dumps([subject.network, dict(subject.weights.origin)])
@@ -205,7 +209,7 @@ def test_a_librarys_network_brings_its_preprocessing_and_no_label_of_the_zoo(mon
     told: list[str] = []
     subject = own_models.resolve("timm:resnet50", Asked(), told.append)
     assert subject.weights.preprocess == Preprocess(size=40, crop=0.95, interpolation="bicubic")
-    assert subject.weights.origin["source"] == "random:0"
+    assert subject.weights.origin["source"] == "random:0 of timm:resnet50, timm 9"
     assert subject.network["label"] == "resnet50_timm"  # the zoo has a resnet50
     assert told == ["timm:resnet50 is exported as resnet50_timm: resnet50 is a network of `mobench models`"]
     trained = own_models.resolve("timm:resnet50", Asked(weights="pretrained"), told.append)
