@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/mobench quickstart
 
-test: $(VENV)/installed
+test: $(VENV)/installed $(VENV)/references
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -20,6 +20,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	  { echo "error: mobench needs Python 3.11 to 3.13; name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[export,parquet,dev]'
+	touch $@
+
+# What the zoo's networks are compared with; without their dependencies, so that torch stays the one that is pinned.
+$(VENV)/references: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps torchvision timm
 	touch $@
 
 clean:
