@@ -43,11 +43,14 @@ def is_own(thing: str) -> bool:
 
 
 def label(thing: str) -> str:
-    """Return what a thing's files are called: a file's stem, or its library's name for it."""
+    """Return what a thing's files are called: a file's stem and its factory, or its library's name for it."""
     kind, _, name = thing.partition(":")
     if kind in LIBRARIES:
         return re.sub(r"[/:]", "_", name)
-    return Path(thing.rpartition(":")[0] if _python_file(thing) and ":" in thing else thing).stem
+    if _python_file(thing) and ":" in thing:
+        file, _, factory = thing.rpartition(":")
+        return f"{Path(file).stem}_{factory}"
+    return Path(thing).stem
 
 
 def _python_file(thing: str) -> bool:

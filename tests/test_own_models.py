@@ -103,7 +103,7 @@ def test_what_a_manifest_says_of_a_factory(factories: Path) -> None:
     subject = own_models.resolve(f"{factories}:make", Asked(mean=(0.5,) * 3), told.append)
     sha256 = artifacts.sha256(factories)
     source = {"kind": "factory", "name": "net.py:make", "version": None, "sha256": sha256}
-    assert (subject.network["label"], subject.network["source"]) == ("net", source)
+    assert (subject.network["label"], subject.network["source"]) == ("net_make", source)
     assert (subject.weights.origin["kind"], subject.weights.origin["sha256"]) == ("own", sha256)
     assert subject.weights.preprocess == Preprocess(size=224, mean=(0.5, 0.5, 0.5))
     drawn, other = (resolved(f"{factories}:{name}", weights="random") for name in ("make", "misfit"))
@@ -384,7 +384,7 @@ def test_a_file_is_told_what_does_not_apply_to_it(onnx_model: Path, shared: Path
 def test_module_names_are_what_a_user_typed() -> None:
     module = OwnModule(kind="timm", name="resnet18", preprocess=Preprocess(size=8), origin={})
     assert module.shown == "timm:resnet18"
-    assert own_models.label("a/b/net.v2.py:make") == "net.v2"
+    assert own_models.label("a/b/net.v2.py:make") == "net.v2_make"
     assert own_models.label("timm:hf_hub:user/net") == "hf_hub_user_net"
     assert [own_models.is_own(thing) for thing in ("mobilenet_v2", "x.py:f", "a.onnx", "timm:x")] == [
         False,
