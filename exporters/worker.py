@@ -1,7 +1,8 @@
 """The child process that converts: takes pickled requests on stdin, answers with pickled messages until stdin closes.
 
-Its libraries print where they like: descriptor 1 is pointed at stderr, which the parent keeps as the log. The parent
-starts it by importing `main`, not with `-m`: what is pickled must not be called `__main__`.
+Its libraries print where they like: descriptor 1 is pointed at stderr, which the parent keeps as the log, and what
+reads descriptor 0 finds nothing there. The parent starts it by importing `main`, not with `-m`: what is pickled must
+not be called `__main__`.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class Done:
 
 
 Message = Reference | Converted | Explained | Failed | Done
+Make = Callable[[str, tuple[str, ...]], bytes]  # a file's content in a precision, in INT8 with some layers in float
 
 
 class Kept:
@@ -109,7 +111,7 @@ def temporary_path(path: Path, pid: int) -> Path:
 def convert(request: Request, send: Callable[[Message], None], images: Kept, modules: Kept) -> None:
     """Convert a network to all precisions asked for, one float conversion for all; failures are sent, not raised."""
     left = list(request.precisions)
-    kept: tuple[str, ...] = ()
+    worst: Callable[[], tuple[str, ...]] = tuple
     try:
         calibration: npt.NDArray[np.float32] = images.get(
             request.images_key(), lambda: request.calibration.images(request.weights.preprocess)
@@ -117,20 +119,25 @@ def convert(request: Request, send: Callable[[Message], None], images: Kept, mod
         if request.given is None:
             module, reference = modules.get(request.module_key(), lambda: _module(request, calibration))
             send(reference)
-            simulated: Simulated | None = None
-            if "int8" in request.precisions and (request.keep_float or request.explain):
+            make = _maker(request, module, calibration)
+
+            def worst() -> tuple[str, ...]:
                 simulated = modules.get(f"int8 {request.module_key()}", lambda: Simulated(module, calibration))
-                kept = simulated.worst(request.keep_float)
-            make = _maker(request, module, calibration, kept)
-            if simulated is not None and request.explain:
-                fp32 = _write(request.path(EXPLAINED), make("fp32"))
-                send(Explained(study=simulated.study(reference.images, kept), fp32=fp32))
+                kept: tuple[str, ...] = simulated.worst(request.keep_float)
+                if request.explain:
+                    fp32 = _write(request.path(EXPLAINED), make("fp32", ()))
+                    send(Explained(study=simulated.study(reference.images, kept), fp32=fp32))
+                return kept
+
         else:
             send(Reference(images=calibration[:VERIFIED_IMAGES], logits=None))
             make = _quantizer(request, request.given, calibration)
         for precision in request.precisions:
             try:
-                path, content = request.path(precision), make(precision)
+                # What cannot be simulated costs the INT8 file only.
+                simulates = precision == "int8" and (request.keep_float or request.explain)
+                kept = worst() if simulates else ()
+                path, content = request.path(precision), make(precision, kept)
                 if precision.startswith("int8") and not has_integer_weights(content, request.format):
                     mend = "it has no layers that a quantizer knows: convolutions, fully connected ones"
                     raise BadInputError(path.name, "nothing in it could be quantized", mend)
@@ -139,7 +146,7 @@ def convert(request: Request, send: Callable[[Message], None], images: Kept, mod
                 send(_failed(request, precision, error))
             else:
                 try:
-                    send(Converted(precision=precision, path=written, kept=kept if precision == "int8" else ()))
+                    send(Converted(precision=precision, path=written, kept=kept))
                 except BrokenPipeError:  # the parent is gone: nobody will take the file over
                     written.unlink(missing_ok=True)
                     raise
@@ -152,23 +159,21 @@ def convert(request: Request, send: Callable[[Message], None], images: Kept, mod
     send(Done())
 
 
-def _maker(
-    request: Request, module: nn.Module, images: npt.NDArray[np.float32], kept: tuple[str, ...]
-) -> Callable[[str], bytes]:
-    """Do what all precisions share; return what gives the file in one of them, in INT8 with ``kept`` in float."""
+def _maker(request: Request, module: nn.Module, images: npt.NDArray[np.float32]) -> Make:
+    """Do what all precisions share; return what gives the file in one of them."""
     if request.via == "tensorflow":
         road = importlib.import_module("exporters.via_tensorflow")
         network = road.build(request.network, module)
-        return lambda precision: road.convert(network, precision, images)
+        return lambda precision, kept: road.convert(network, precision, images)
     model: bytes = importlib.import_module(CONVERTERS[request.format]).convert(module, request.weights.preprocess.size)
-    return lambda precision: _in_precision(model, request.format, precision, images, kept)
+    return lambda precision, kept: _in_precision(model, request.format, precision, images, kept)
 
 
-def _quantizer(request: Request, file: Given, images: npt.NDArray[np.float32]) -> Callable[[str], bytes]:
+def _quantizer(request: Request, file: Given, images: npt.NDArray[np.float32]) -> Make:
     """Read a float model file; return what gives it in one of the other precisions."""
     model, restore = given.read(file, request.format)
     turned = given.calibration(request, images)
-    return lambda precision: restore(_in_precision(model, request.format, precision, turned))
+    return lambda precision, kept: restore(_in_precision(model, request.format, precision, turned, kept))
 
 
 def _module(request: Request, images: npt.NDArray[np.float32]) -> tuple[nn.Module, Reference]:
@@ -190,7 +195,7 @@ def _module(request: Request, images: npt.NDArray[np.float32]) -> tuple[nn.Modul
 
 
 def _in_precision(
-    model: bytes, file_format: str, precision: str, images: npt.NDArray[np.float32], kept: tuple[str, ...] = ()
+    model: bytes, file_format: str, precision: str, images: npt.NDArray[np.float32], kept: tuple[str, ...]
 ) -> bytes:
     if precision == "fp32":
         return model
@@ -238,6 +243,11 @@ def main() -> int:
     """Serve requests. Returns the exit status."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    requests = os.fdopen(os.dup(0), "rb")
+    # Code of others that asks on stdin would take a request for its answer, or wait for ever: it finds the end.
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     threads = int(sys.argv[1])
     images, modules = Kept(), Kept()
     # Tracing keeps millions of objects alive, over which the collector goes again and again: a tenth of the time.
@@ -245,7 +255,7 @@ def main() -> int:
     try:
         while True:
             try:
-                request = pickle.load(sys.stdin.buffer)
+                request = pickle.load(requests)
             except EOFError:
                 return 0
             _set_threads(threads)

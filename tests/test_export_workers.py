@@ -54,6 +54,17 @@ def test_worker_sends_the_reference_then_each_file(tmp_path: Path) -> None:
     assert found == [("fp32", ".", ".onnx"), ("int8", ".", ".onnx")]
 
 
+def test_what_cannot_be_simulated_costs_the_int8_file_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(module: Any, images: np.ndarray) -> None:
+        raise ValueError("it has no nn.Conv2d and no nn.Linear that could be quantized")
+
+    monkeypatch.setattr(worker, "Simulated", refuse)
+    messages = converted(replace(request(tmp_path, precisions=("int8", "fp32")), explain=True))
+    assert [type(message).__name__ for message in messages] == ["Reference", "Failed", "Converted", "Done"]
+    (failed,) = (message for message in messages if isinstance(message, worker.Failed))
+    assert failed.precision == "int8" and "no nn.Conv2d and no nn.Linear" in str(failed.error)
+
+
 def test_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write_half(self: Path, content: bytes) -> int:
         with self.open("wb") as file:
@@ -130,6 +141,7 @@ def test_failures_are_outcomes_and_do_not_stop_the_others(tmp_path: Path) -> Non
 
     requests = [
         request(tmp_path, "raise", "raises"),
+        request(tmp_path, "ask", "asks"),
         request(tmp_path, "abort", "aborts"),
         request(tmp_path, "", "wrong"),
         request(tmp_path, "", "dies"),
@@ -137,10 +149,11 @@ def test_failures_are_outcomes_and_do_not_stop_the_others(tmp_path: Path) -> Non
     ]
     found = by_label(export_all(requests, predict=predict, jobs=1))
     errors = {label: str(outcome.error) for label, outcome in found.items() if outcome.error}
-    assert errors.keys() == {"raises-fp32", "aborts-fp32", "wrong-fp32", "dies-fp32"}
+    assert errors.keys() == {"raises-fp32", "asks-fp32", "aborts-fp32", "wrong-fp32", "dies-fp32"}
     assert "could not be exported: RuntimeError: no such operator; see --verbose" in errors["raises-fp32"]
     assert "the library's own words" in found["raises-fp32"].log
     assert "and a second line" in found["raises-fp32"].log
+    assert "EOFError: EOF when reading a line" in errors["asks-fp32"]  # not the next request, and no endless wait
     assert "killed by SIGABRT" in errors["aborts-fp32"]
     assert "wrong-fp32.onnx is too far from torch" in errors["wrong-fp32"]
     assert "dies-fp32.onnx does not run" in errors["dies-fp32"]

@@ -84,6 +84,8 @@ class TinyWeights:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
         if self.how == "hang":
             time.sleep(120)
+        if self.how == "ask":
+            input("your name? ")
         if self.how == "raise":
             print("the library's own words")
             raise RuntimeError("no such operator\nand a second line")
