@@ -126,7 +126,7 @@ def _conv(x: Tensor, block: _Block, name: str) -> Tensor:
 
 def _excited(x: Tensor, block: _Block, *places: str) -> Tensor:
     """Squeeze-and-excitation, where the layer has one in one of these places."""
-    rule = block.layer.excite
+    rule = block.layer.rule.se
     if rule is None or rule.place not in places:
         return x
     scale = layers.GlobalAveragePooling2D(keepdims=True)(x)

@@ -91,7 +91,7 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
-        rule = layer.excite
+        rule = layer.rule.se
         assert rule is not None
         reduce, expand = (part for part in layer.parts if part.role == "se")
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -115,7 +115,7 @@ class Block(nn.Module):
             if part.role != "se":
                 self.add_module(part.name, ConvBN(part, rules))
         self.se: nn.Module = SqueezeExcite(layer) if layer.se else nn.Identity()
-        self.place = layer.excite.place if layer.excite else None
+        self.place = layer.rule.se.place if layer.rule.se else None
         self.shortcut = layer.shortcut
 
 

@@ -69,14 +69,14 @@ def printed_sizes(name: str) -> tuple[ModelSpec, ...]:
 def read(printed: str) -> tuple[float, float]:
     """Return a printed figure and what one of its last digit is worth.
 
-    Raises BadInputError for text that is none.
+    Raises ValueError for text that is none: a mistake in a table of ours.
 
     >>> read("5.4 M"), read("0.39 B")
     ((5400000.0, 100000.0), (390000000.0, 10000000.0))
     """
     match = _FIGURE.fullmatch(printed)
     if match is None:
-        raise BadInputError(f"printed figure {printed!r}", "is not a number with a unit", "write it as 5.4 M or 0.39 B")
+        raise ValueError(f"printed figure {printed!r} is not a number with a unit, such as 5.4 M or 0.39 B")
     unit, decimals = _UNITS[match["unit"]], match["decimals"] or ""
     return int(match["whole"] + decimals) * unit / 10 ** len(decimals), unit / 10 ** len(decimals)
 

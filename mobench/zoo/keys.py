@@ -22,7 +22,7 @@ class Layout:
     ``{i}`` is the layer's index, ``{n}`` the same where an activation counts too, ``{s}`` and ``{b}`` its stage and its
     place in it, ``{j}`` the position of the part among those the block has, and ``{k}`` the one after. A table's row is
     a stage, or, ``by_width``, all rows of one width are. ``first`` and ``first_stage`` are the numbers that the first
-    layer and the first stage have there. ``spatial`` are the linear layers stored as convolutions.
+    layer and the first stage have there. ``as_conv`` are the linear layers stored as convolutions.
 
     ``bn_eps`` is the library's own epsilon, which its files do not hold. ``others`` names tensors by which a network
     that looks like ours but is another is known, and what to say of it.
@@ -34,7 +34,7 @@ class Layout:
     by_width: bool = False
     first: int = 0
     first_stage: int = 0
-    spatial: frozenset[str] = frozenset()
+    as_conv: frozenset[str] = frozenset()
     others: Mapping[str, str] = field(default_factory=dict)
 
     def epsilon(self, padding: str) -> float:
@@ -229,19 +229,19 @@ LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
             library="timm",
             parts=_TIMM_V3,
             by_width=True,
-            spatial=frozenset({"conv_head"}),
+            as_conv=frozenset({"conv_head"}),
             others={"conv_head.bias": _TIMM_RW, "conv_stem.weight": _TIMM_STEM},
         ),
     ),
     "efficientnet": (_TV_PLAIN, _TIMM_PLAIN),
     **{f"efficientnet_b{n}": (replace(_TV_PLAIN, bn_eps=1e-3), _TIMM_PLAIN) for n in (5, 6, 7)},
     "mnasnet": (Layout(library="torchvision", parts=_TV_MNASNET, first_stage=7), _TIMM_PLAIN),
-    "moga": (Layout(library="moga", parts=_MOGA, first=-2, spatial=frozenset({"conv_head.0"})),),
+    "moga": (Layout(library="moga", parts=_MOGA, first=-2, as_conv=frozenset({"conv_head.0"})),),
     "resnet": (_RESNET_OF["torchvision"], _RESNET_OF["timm"]),
     "se_resnet": (_RESNET_OF["timm"],),
     "vgg": (
         Layout(library="torchvision", parts=_TV_VGG),
-        Layout(library="timm", parts=_TIMM_VGG, spatial=frozenset({"pre_logits.fc1", "pre_logits.fc2"})),
+        Layout(library="timm", parts=_TIMM_VGG, as_conv=frozenset({"pre_logits.fc1", "pre_logits.fc2"})),
     ),
     "alexnet": (Layout(library="torchvision", parts=_TV_ALEXNET),),
 }
@@ -272,11 +272,11 @@ def tensors(spec: ModelSpec, layout: Layout) -> tuple[Tensor, ...]:
             j = present.index(part.split(".")[0])
             numbers = {"i": index + layout.first, "n": counted, "s": stage, "b": block, "j": j, "k": j + 1}
             prefix = templates[part].format(**numbers)
-            spatial = prefix in layout.spatial and leaf == "weight"
+            as_conv = prefix in layout.as_conv and leaf == "weight"
             found.append(
                 Tensor(
                     theirs=f"{prefix}.{leaf}",
-                    their_shape=_spatial(shape, spec.layers[index - 1]) if spatial else shape,
+                    their_shape=_as_conv(shape, spec.layers[index - 1]) if as_conv else shape,
                     ours=f"{index}.{part}.{leaf}",
                     our_shape=shape,
                 )
@@ -300,7 +300,7 @@ def _templates(layout: Layout, roles: tuple[str, ...]) -> Mapping[str, str]:
     return next((layout.parts[role] for role in roles if role in layout.parts), {})
 
 
-def _spatial(shape: Shape, before: Layer) -> Shape:
+def _as_conv(shape: Shape, before: Layer) -> Shape:
     """Return a linear layer's shape as a convolution over the map that it reads flattened, or over one pixel."""
     side = before.size if before.kind == "flatten" else 1
     return (shape[0], shape[1] // side**2, side, side)

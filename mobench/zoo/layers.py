@@ -151,7 +151,7 @@ class _Writer:
 
     def excite(self, x: Tensor) -> Tensor:
         """Write a squeeze-and-excitation of ``x``, where the block has one."""
-        rule = self.layer.excite
+        rule = self.layer.rule.se
         if rule is None:
             return x
         reduced = self.part("se.reduce", self.pool("se.pool", x), act=rule.act or self.layer.act)

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any, Literal, get_args
 
 from mobench.errors import BadInputError
-from mobench.zoo.rows import Activation, BlockKind, Network, Printed, Row, SqueezeExcite, Variant
+from mobench.zoo.rows import Activation, BlockKind, Network, Printed, Row, Variant
 from mobench.zoo.tables import NETWORKS
 
 Padding = Literal["symmetric", "same"]
@@ -94,11 +94,6 @@ class Layer:
         """Whether the input itself is added to the output. Other bottlenecks have a projection instead."""
         same = self.stride == 1 and self.inp == self.out
         return self.kind in ("inverted", "bottleneck") and same and self.rule.shortcut
-
-    @property
-    def excite(self) -> SqueezeExcite | None:
-        """The rule its squeeze-and-excitation follows."""
-        return self.rule.se
 
     @property
     def parts(self) -> tuple[Part, ...]:
