@@ -21,6 +21,7 @@ from mobench.records import Format
 _TFLITE_NAMES = ("serving_default", "args_0")
 _ONNX_INPUT = "input"
 _ONNX_OPSET = 18  # what our own files have, and the quantizer adds operators of
+_ONNX_IR = 8  # of that opset's time
 _GIVE_FLOAT = "give the float model that it was made from"
 _ONNX_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger")
 
@@ -65,6 +66,7 @@ def _read_onnx(given: Given) -> tuple[bytes, Restore]:
     if any(tensor.data_type == TensorProto.FLOAT16 for tensor in tensors):
         raise BadInputError(name, "its weights are FP16 already", _GIVE_FLOAT)
 
+    _own_constants(model)
     opset = min((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=_ONNX_OPSET)
     if opset < _ONNX_OPSET:
         try:
@@ -87,6 +89,15 @@ def _read_onnx(given: Given) -> tuple[bytes, Restore]:
         return serialized
 
     return renamed(model.SerializeToString()), renamed
+
+
+def _own_constants(model: Any) -> None:
+    """Let a graph's initializers be constants: before IR version 4 they had to be inputs too, which could change."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, _ONNX_IR)
 
 
 def _read_tflite(given: Given) -> tuple[bytes, Restore]:

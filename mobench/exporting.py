@@ -255,7 +255,8 @@ def predict(path: Path, inputs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[An
     """
     artifact = artifacts.read(path)
     runtime = next(name for name, file_format in RUNTIME_FORMATS.items() if file_format == artifact.format)
-    with desktop.open_session(artifact, Target(runtime=runtime)) as session:
+    shape = (1, *inputs.shape[1:])  # counts only where the file leaves it open
+    with desktop.open_session(artifact, Target(runtime=runtime), shape=shape) as session:
         outputs = session.predict(inputs, deadline_s=_PREDICT_DEADLINE_S)
     ready = session.ready
     return outputs, {

@@ -287,6 +287,26 @@ def test_float_files_are_quantized_and_verified_against_themselves(
     assert [(outcome.precision, outcome.status) for outcome in again] == [("int8", "unchanged")]
 
 
+def test_old_onnx_files_and_such_of_any_size_are_quantized_too(onnx_model: Path, tmp_path: Path) -> None:
+    """Before IR version 4 a graph's constants had to be inputs too; others leave height and width open."""
+    old, any_size = onnx.load(onnx_model), onnx.load(onnx_model)
+    old.ir_version = 3
+    old.graph.input.append(onnx.helper.make_tensor_value_info("weights", onnx.TensorProto.FLOAT, [3, 1000]))
+    onnx.save(old, tmp_path / "old.onnx")
+    for axis in any_size.graph.input[0].type.tensor_type.shape.dim[2:]:
+        axis.dim_param = "side"
+    onnx.save(any_size, tmp_path / "any.onnx")
+    things = [str(tmp_path / f"{name}.onnx") for name in ("old", "any")]
+    precisions = ("fp16", "int8", "int8-dynamic")
+    outcomes = export_networks(
+        things, precisions=precisions, calibration_count=8, input_size=8, out=tmp_path / "out", jobs=1
+    )
+    assert [outcome.error for outcome in outcomes] == [None] * 6
+    assert [value.name for value in onnx.load(outcomes[2].path).graph.input] == ["image"]
+    with pytest.raises(MobenchError, match=r"\[1, 3, \?, \?\] is open"):
+        export_networks(things[1:], calibration_count=8, out=tmp_path / "out")
+
+
 def test_a_tflite_file_keeps_its_signature_or_has_none(tflite_model: Path) -> None:
     from ai_edge_litert.tools import flatbuffer_utils
 
