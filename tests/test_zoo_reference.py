@@ -66,7 +66,7 @@ def library():
         import timm
         import torchvision
     except (ImportError, RuntimeError) as error:
-        pytest.skip(f"needs torchvision and timm (pip install --no-deps torchvision timm): {error}")
+        pytest.skip(f"needs torchvision and timm, which `make test` installs: {error}")
     yield {"torchvision": torchvision.models.get_model, "timm": timm.create_model}
     del stub
 
