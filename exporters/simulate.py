@@ -35,6 +35,7 @@ _MOVES = frozenset({
 _CLAMPS = frozenset({"relu", "hardtanh", "clamp", "clamp_min"})
 LAYER_OPERATORS = frozenset({"convolution", "conv2d", "addmm", "linear", "mm"})
 _SAMPLED = 512  # values of each result for each image, from which its range is chosen
+_SAMPLED_WEIGHTS = 256  # of each output channel, which tell the best scale from the others
 _BATCH = 4  # images at a time: enough to keep two cores busy, and an EfficientNet-B7 still fits into memory
 
 
@@ -65,6 +66,7 @@ class Trace:
 
     operators: Mapping[int, Operator]
     layers: Mapping[str, nn.Conv2d | nn.Linear]
+    weights: Mapping[str, Tensor]  # rounded
 
     @property
     def rounded(self) -> tuple[int, ...]:
@@ -208,7 +210,8 @@ def trace(module: nn.Module, images: npt.NDArray[np.float32]) -> Trace:
         raise ValueError("it has no nn.Conv2d and no nn.Linear that could be quantized")
     for operator in operators.values():
         operator.layer = operator.layer or next(iter(layers))  # the input, and what is computed with it before a layer
-    return Trace(operators=operators, layers=layers)
+    weights = {name: rounded_weight(layer.weight.detach()) for name, layer in layers.items()}
+    return Trace(operators=operators, layers=layers, weights=weights)
 
 
 def best_scales(weight: Tensor) -> Tensor:
@@ -218,6 +221,8 @@ def best_scales(weight: Tensor) -> Tensor:
     """
     rows = weight.flatten(1).double()
     largest = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
+    if rows.shape[1] > _SAMPLED_WEIGHTS:
+        rows = rows[:, torch.randperm(rows.shape[1], generator=torch.Generator().manual_seed(0))[:_SAMPLED_WEIGHTS]]
     best, least = largest / 127, torch.full_like(largest, torch.inf)
     for steps in range(127, 63, -1):  # the finest of equals
         scale = largest / steps
@@ -272,17 +277,17 @@ def logits(
             see(number, result)
         return None if result is value else result
 
-    with _rounded_weights([trace.layers[name] for name in layers]):
+    with _rounded_weights({trace.layers[name]: trace.weights[name] for name in layers}):
         return torch.cat([_Pass(module, plan).run(some) for some in _batches(images)]).numpy()
 
 
 @contextlib.contextmanager
-def _rounded_weights(layers: Collection[nn.Conv2d | nn.Linear]) -> Iterator[None]:
-    before = [layer.weight.data for layer in layers]
+def _rounded_weights(weights: Mapping[nn.Conv2d | nn.Linear, Tensor]) -> Iterator[None]:
+    before = {layer: layer.weight.data for layer in weights}
     try:
-        for layer, weight in zip(layers, before, strict=True):
-            layer.weight.data = rounded_weight(weight)
+        for layer, weight in weights.items():
+            layer.weight.data = weight
         yield
     finally:
-        for layer, weight in zip(layers, before, strict=True):
+        for layer, weight in before.items():
             layer.weight.data = weight
