@@ -175,7 +175,7 @@ class Request:
 
     def module_key(self) -> str:
         """Return the hash of what determines the torch module: exports in both formats may share one."""
-        return _digest([dict(self.network), dict(self.weights.origin), self.calibration.sha256, self.via])
+        return _digest([dict(self.network), dict(self.weights.origin), self.images_key(), self.via])
 
     def images_key(self) -> str:
         """Return the hash of what determines the pre-processed images."""

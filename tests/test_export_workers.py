@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_export import CLASSES, TinyImages, TinyWeights, channels_first, request, run_onnx, tiny_module
+from tiny_export import CLASSES, SIZE, TinyImages, TinyWeights, channels_first, request, run_onnx, tiny_module
 
 from exporters import memory, worker
 from exporters.export import export_all
 from exporters.finish import Outcome, finish
-from exporters.recipe import Request
+from exporters.recipe import Given, Request
 from exporters.schedule import Schedule
 from mobench import artifacts
 from mobench.errors import ExportError, SessionError
+from mobench.records import Preprocess
 
 pytest.importorskip("torch", reason="needs mobench[export]")
 pytest.importorskip("onnx", reason="needs mobench[export]")
@@ -295,6 +296,15 @@ def test_the_smallest_of_the_systems_and_the_containers_memory_counts(
 # --- keys ---
 
 
+class Cropped(TinyWeights):
+    """The same weights, the photographs prepared otherwise."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Of the same size."""
+        return Preprocess(size=SIZE, crop=1.0)
+
+
 def test_the_key_follows_what_determines_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = request(tmp_path)
     keys = {
@@ -305,7 +315,16 @@ def test_the_key_follows_what_determines_the_file(tmp_path: Path, monkeypatch: p
         replace(plain, network={**plain.network, "padding": "symmetric"}).key("fp32"),
         replace(plain, calibration=TinyImages(sha256="2")).key("int8"),
     }
-    assert len(keys) == 6
+    file = Given(path=tmp_path / "theirs.onnx", input="image", layout="NCHW")
+    keys |= {
+        replace(plain, weights=Cropped()).key("fp32"),
+        replace(plain, keep_float=1).key("int8"),
+        replace(plain, via="tensorflow").key("fp32"),
+        replace(plain, given=file).key("fp32"),
+        replace(plain, network={**plain.network, "source": {"kind": "timm", "version": "1"}}).key("fp32"),
+        replace(plain, network={**plain.network, "source": {"kind": "timm", "version": "2"}}).key("fp32"),
+    }
+    assert len(keys) == 12
     # Other photographs do not change a float file of given weights, nor does the folder it lies in.
     assert replace(plain, calibration=TinyImages(sha256="2")).key("fp32") == plain.key("fp32")
     assert replace(plain, folder=tmp_path / "elsewhere").key("fp32") == plain.key("fp32")
