@@ -19,6 +19,7 @@ _CHANNELWISE = frozenset(
 )
 # What a depthwise convolution of ONNX Runtime takes at a time (MLAS, x86 and ARM); it takes the rest one by one.
 _DEPTHWISE_STEP = 16
+_OF_LOGITS = ("Softmax", "LogSoftmax", "Sigmoid")
 
 
 def prepare(graph: Graph, kept: Collection[str] = ()) -> None:
@@ -190,18 +191,27 @@ def _holds_0_to_1(graph: Graph, quantize: NodeProto) -> bool:
 
 
 def _free_outputs(graph: Graph) -> None:
-    """Let a Gemm or MatMul give the model's output in float: it has computed it with more than 8 bits already."""
+    """Let a Gemm or MatMul give the model's output in float: it has computed it with more than 8 bits already.
+
+    A softmax or sigmoid behind it is part of the output.
+    """
     for name in graph.outputs:
-        quantize = graph.maker(dequantize.input[0]) if (dequantize := graph.maker(name)) else None
-        if (
-            dequantize is not None
-            and quantize is not None
-            and (dequantize.op_type, quantize.op_type) == ("DequantizeLinear", "QuantizeLinear")
-            and (maker := graph.maker(quantize.input[0])) is not None
-            and maker.op_type in ("Gemm", "MatMul")
-            and len(graph.readers(quantize.input[0])) == 1
-            and len(graph.readers(quantize.output[0])) == 1
-        ):
-            graph.nodes.remove(dequantize)
-            graph.nodes.remove(quantize)
-            maker.output[0] = name
+        _free(graph, name)
+
+
+def _free(graph: Graph, name: str) -> None:
+    quantize = graph.maker(dequantize.input[0]) if (dequantize := graph.maker(name)) else None
+    if (
+        dequantize is not None
+        and quantize is not None
+        and (dequantize.op_type, quantize.op_type) == ("DequantizeLinear", "QuantizeLinear")
+        and (maker := graph.maker(quantize.input[0])) is not None
+        and maker.op_type in ("Gemm", "MatMul", *_OF_LOGITS)
+        and len(graph.readers(quantize.input[0])) == 1
+        and len(graph.readers(quantize.output[0])) == 1
+    ):
+        graph.nodes.remove(dequantize)
+        graph.nodes.remove(quantize)
+        maker.output[0] = name
+        if maker.op_type in _OF_LOGITS and len(graph.readers(maker.input[0])) == 1:
+            _free(graph, maker.input[0])

@@ -22,13 +22,15 @@ from exporters.tflite_rewrite import spell_out
 from exporters.verify import closest
 from mobench.errors import BadInputError
 
+_OF_LOGITS = ("SOFTMAX", "LOGISTIC")  # as a model's last operator, part of its output
+
 
 def to_int8(model: bytes, images: npt.NDArray[np.float32], *, keep_float: Collection[str] = ()) -> bytes:
     """Return the FP32 TFLite file quantized: weights s8 a channel, activations s8, input and output float32.
 
     It is a drop-in replacement for the FP32 file. Logits are not quantized: the FULLY_CONNECTED that makes them has s8
     weights and quantizes what it reads as it runs, which takes no longer, while the range of logits is what calibration
-    images tell least about. Operators that cannot be quantized stay in float.
+    images tell least about. A softmax or logistic behind them stays in float, as does what cannot be quantized.
 
     Args:
         model: an FP32 file with one image as its input: what `to_tflite.convert` made, or another.
@@ -57,11 +59,13 @@ def _quantized(graph: Graph, spelled: bytes, ranges: Mapping[str, Range], kept: 
     quantize = quantizer.Quantizer(bytearray(spelled), recipe.static_wi8_ai8())
     for boundary in ("INPUT", "OUTPUT"):
         quantize.update_quantization_recipe(".*", boundary, algorithm_key=AlgorithmName.NO_QUANTIZE)
+    last = [each for each in graph.operators if graph.kind(each) in _OF_LOGITS and each.outputs[0] in graph.outputs]
+    logits_of = {*graph.outputs, *(int(each.inputs[0]) for each in last)}
     for operator in graph.operators:
         output = int(operator.outputs[0])
-        if output in kept:
+        if output in kept or operator in last:
             quantize.update_quantization_recipe(_only(graph, output), "*", algorithm_key=AlgorithmName.NO_QUANTIZE)
-        elif graph.kind(operator) == "FULLY_CONNECTED" and output in graph.outputs:
+        elif graph.kind(operator) == "FULLY_CONNECTED" and output in logits_of:
             quantize.add_dynamic_config(_only(graph, output), "FULLY_CONNECTED", num_bits=8)
     return bytes(quantize.quantize(activations | weights, enable_progress_report=False).quantized_model)
 

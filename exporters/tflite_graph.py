@@ -5,6 +5,7 @@ In the schema's object form, of which the package that runs TFLite files ships t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from ai_edge_litert.tools import flatbuffer_utils
 NO_ACTIVATION, RELU6 = schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU6
 WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 _KINDS: dict[int, str] = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+# ConvBN, SE_Block, and what begins with a small letter as it likes.
+_CLASS = re.compile(r"_*([a-z]\w*|[A-Z][A-Za-z0-9]*(_[A-Z0-9][A-Za-z0-9]*)*)")
 _DTYPES = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT32: np.int32}
 
 
@@ -23,6 +26,16 @@ def has_scale(tensor: Any) -> bool:
     """Return whether a tensor of the schema is quantized; older converters give float ones empty parameters."""
     scale = None if tensor.quantization is None else tensor.quantization.scale
     return scale is not None and len(scale) > 0
+
+
+def _is_of(scope: str, attribute: str) -> bool:
+    """Return whether a scope's attribute is this one; its class is written as classes are, so that `dw_conv` is none.
+
+    >>> _is_of("nn.Conv2d_conv", "conv"), _is_of("nn.Conv2d_dw_conv", "conv"), _is_of("own.SE_Block_conv", "conv")
+    (True, False, True)
+    """
+    class_name = scope.rpartition(".")[2].removesuffix(f"_{attribute}")
+    return scope.endswith(f"_{attribute}") and _CLASS.fullmatch(class_name) is not None
 
 
 class Graph:
@@ -82,7 +95,7 @@ class Graph:
             scopes = self.name(int(tensor)).split(";")[0].split("/")[2:]
             if scopes:
                 near = zip(scopes, wanted, strict=False)
-                return len(scopes) >= len(wanted) and all(scope.endswith(f"_{part}") for scope, part in near)
+                return len(scopes) >= len(wanted) and all(_is_of(scope, part) for scope, part in near)
         return False
 
     def name(self, tensor: int) -> str:

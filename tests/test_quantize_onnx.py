@@ -243,6 +243,18 @@ def test_logits_are_not_quantized(int8: bytes, images: np.ndarray) -> None:
     assert next(node for node in proto.graph.node if node.output[0] == "logits").op_type == "Gemm"
 
 
+def test_a_softmax_behind_the_logits_stays_in_float_with_them(model: bytes, images: np.ndarray) -> None:
+    from exporters import quantize_onnx
+
+    proto = onnx.load_from_string(model)
+    proto.graph.output[0].name = "scores"
+    proto.graph.node.append(onnx.helper.make_node("Softmax", ["logits"], ["scores"], name="softmax"))
+    nodes = onnx.load_from_string(quantize_onnx.to_int8(proto.SerializeToString(), images)).graph.node
+    makers = {node.output[0]: node for node in nodes}
+    assert makers["scores"].op_type == "Softmax"
+    assert makers[makers["scores"].input[0]].op_type == "Gemm"
+
+
 def test_int8_takes_a_file_of_an_older_opset_with_a_fixed_batch(onnx_model: Path) -> None:
     from exporters.quantize_onnx import to_int8, to_int8_dynamic
 

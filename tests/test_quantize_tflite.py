@@ -168,6 +168,35 @@ def test_all_layers_in_float_are_the_float_file(model: bytes, images: np.ndarray
     assert compare(logits, run_tflite(to_int8(model, images, keep_float=kept), images)).max_rel_error < 1e-5
 
 
+def test_a_softmax_behind_the_logits_stays_in_float_and_names_are_whole_ones(images: np.ndarray) -> None:
+    """`conv` is not what `dw_conv` ends in."""
+    from torch import nn
+
+    from exporters import to_tflite
+    from exporters.quantize_tflite import to_int8
+    from exporters.tflite_graph import Graph
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.dw_conv = nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 8, 3, groups=8)
+            self.head = nn.Linear(8, 10)
+
+        def forward(self, x: Any) -> Any:
+            return torch.softmax(self.head(self.dw_conv(torch.relu(self.conv(x))).mean((2, 3))), -1)
+
+    torch.manual_seed(0)
+    made = to_int8(to_tflite.convert(Net().eval().requires_grad_(False), SIZE), images, keep_float=("conv",))
+    graph = Graph(made)
+    softmax = next(operator for operator in graph.operators if graph.kind(operator) == "SOFTMAX")
+    (dense,) = (operator for operator in graph.operators if softmax.inputs[0] in operator.outputs)
+    assert graph.kind(dense) == "FULLY_CONNECTED" and graph.is_float(int(dense.inputs[0]))
+    assert not graph.is_float(int(dense.inputs[1]))
+    layers = [each for each in graph.operators if graph.kind(each) in CONVOLUTIONS]
+    of_layers = {graph.kind(each): graph.is_float(int(each.inputs[1])) for each in layers}
+    assert of_layers["CONV_2D"] and not of_layers["DEPTHWISE_CONV_2D"]
+
+
 def test_what_cannot_be_quantized_is_told_in_a_line(model: bytes, images: np.ndarray) -> None:
     from exporters.quantize_tflite import to_int8
 
