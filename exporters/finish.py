@@ -22,8 +22,8 @@ from mobench.records import Format
 # of the runtime. It must survive a runtime that aborts, so it does its work in another process.
 Predict = Callable[[Path, npt.NDArray[np.float32]], tuple[npt.NDArray[Any], Mapping[str, Any]]]
 
-# Kinds of weights that are not known to be trained: INT8 has more to lose there.
-_UNTRAINED = ("random", "own")
+# Kinds of weights that are not known to be trained: INT8 has more to lose there. `trained` in an origin has precedence.
+UNTRAINED = ("random", "own")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +61,16 @@ def outcome(
 
 
 def run(
-    request: Request, path: Path, images: npt.NDArray[np.float32], predict: Predict
+    request: Request, path: Path, images: npt.NDArray[np.float32], predict: Predict, name: str
 ) -> tuple[npt.NDArray[Any], Mapping[str, Any]]:
     """Run a file on images [N, S, S, 3], turned to the layout that the request's files have.
+
+    Args:
+        request: whose file it is.
+        path: where it lies now.
+        images: pre-processed.
+        predict: runs it.
+        name: what it is called in an error.
 
     Raises:
         ExportError: it does not run.
@@ -72,13 +79,7 @@ def run(
     try:
         return predict(path, np.ascontiguousarray(inputs))
     except MobenchError as error:
-        name = path.name if not path.name.startswith(".") else _final_name(request, path)
         raise ExportError(f"{name} does not run", str(error), "no file was kept") from error
-
-
-def _final_name(request: Request, path: Path) -> str:
-    names = [request.path(precision).name for precision in request.precisions]
-    return next((name for name in names if path.name.startswith(f".{Path(name).stem}.")), path.name)
 
 
 def finish(
@@ -109,10 +110,12 @@ def finish(
     """
     final, more = request.path(precision), {} if more is None else more
     try:
-        logits, runtime = run(request, path, images, predict)
-        allowed = tolerance(precision, trained=request.weights.origin.get("kind") not in _UNTRAINED)
+        logits, runtime = run(request, path, images, predict, final.name)
+        origin = request.weights.origin
+        trained = origin.get("trained", origin.get("kind") not in UNTRAINED)
+        allowed = tolerance(precision, trained=trained)
         if explained is not None:
-            fp32, _ = run(request, explained.fp32, images, predict)
+            fp32, _ = run(request, explained.fp32, images, predict, request.path("fp32").name)
             more["explanation"] = explained.study.report(reference, fp32, logits, runtime["name"])
         comparison = compare(reference, logits)
         check(comparison, allowed, final.name, request.reference)

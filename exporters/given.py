@@ -7,7 +7,7 @@ of each of them knowing all files.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -79,16 +79,25 @@ def _read_onnx(given: Given) -> tuple[bytes, Restore]:
         """Let the file's input and the quantizer's name for it change places, so that no two tensors share a name."""
         proto = onnx.load_from_string(content)
         swap = {given.input: _ONNX_INPUT, _ONNX_INPUT: given.input}
-        graph = proto.graph
-        for node in graph.node:
-            node.input[:] = [swap.get(each, each) for each in node.input]
-            node.output[:] = [swap.get(each, each) for each in node.output]
-        for value in itertools.chain(graph.input, graph.output, graph.value_info, graph.initializer):
-            value.name = swap.get(value.name, value.name)
+        for graph in _graphs(proto.graph):
+            for node in graph.node:
+                node.input[:] = [swap.get(each, each) for each in node.input]
+                node.output[:] = [swap.get(each, each) for each in node.output]
+            for value in itertools.chain(graph.input, graph.output, graph.value_info, graph.initializer):
+                value.name = swap.get(value.name, value.name)
         serialized: bytes = proto.SerializeToString(deterministic=True)
         return serialized
 
     return renamed(model.SerializeToString()), renamed
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    """Yield a graph and those of its branches and loops, which see its tensors."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _graphs(inner)
 
 
 def _own_constants(model: Any) -> None:
@@ -115,9 +124,13 @@ def _read_tflite(given: Given) -> tuple[bytes, Restore]:
     name = given.path.name
     model = parsed(given.path.read_bytes())
     graph = model.subgraphs[0]
-    for tensor in graph.tensors:
+    seen: set[bytes] = set()
+    for index, tensor in enumerate(graph.tensors):
         if not has_scale(tensor):
             tensor.quantization = None  # empty ones keep the quantizer from its work
+        if not tensor.name or tensor.name in seen:  # which the format allows, but ranges are by name
+            tensor.name = b"%s_%d" % (tensor.name or b"tensor", index)
+        seen.add(tensor.name)
     integers = (schema.TensorType.INT8, schema.TensorType.UINT8, schema.TensorType.INT16)
     if any(tensor.type in integers and tensor.quantization is not None for tensor in graph.tensors):
         raise BadInputError(name, "it is quantized already", _GIVE_FLOAT)

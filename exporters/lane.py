@@ -185,7 +185,8 @@ class Lane:
             return _Checked(message.images, message.logits)
         assert request.given is not None
         try:
-            return _Checked(message.images, run(request, request.given.path, message.images, self._predict)[0])
+            path = request.given.path
+            return _Checked(message.images, run(request, path, message.images, self._predict, path.name)[0])
         except MobenchError as error:
             return error
 

@@ -43,7 +43,7 @@ def correct_biases(model: bytes, images: npt.NDArray[np.float32], *, keep_float:
         shift = _shift(graph, operator, ranges[name][1] / LARGEST, means[int(operator.inputs[0])])
         old = int(operator.inputs[2]) if len(operator.inputs) > 2 else -1
         before = graph.constant(old) if old >= 0 else None
-        if old >= 0 and (before is None or before.size != shift.size):
+        if shift is None or (old >= 0 and (before is None or before.size != shift.size)):
             continue  # computed, or of a form that nobody writes
         bias = graph.add_tensor(f"{graph.name(int(operator.outputs[0]))}bias", shift.shape, 0.0)
         graph.set_constant(bias, ((0.0 if before is None else before.reshape(-1)) - shift).astype(np.float32))
@@ -53,15 +53,22 @@ def correct_biases(model: bytes, images: npt.NDArray[np.float32], *, keep_float:
 
 def _shift(
     graph: Graph, operator: Any, scale: npt.NDArray[np.float64], means: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Return what rounding the weights adds to the mean of each output channel, [C]."""
+) -> npt.NDArray[np.float64] | None:
+    """Return what rounding the weights adds to the mean of each output channel, [C].
+
+    None where it reads no channels, such as an image that it flattens itself.
+    """
     weights = graph.constant(int(operator.inputs[1]))
     assert weights is not None
     errors = np.round(weights / scale) * scale - weights
     if graph.kind(operator) == "DEPTHWISE_CONV_2D":  # [1, height, width, C]
         by_channel: npt.NDArray[np.float64] = errors.sum((0, 1, 2))
+        if len(by_channel) % len(means):
+            return None
         return by_channel * np.repeat(means, len(by_channel) // len(means))
     by_input = errors.reshape(len(errors), -1, errors.shape[-1]).sum(1)  # [C, inputs of a group]
+    if len(means) % by_input.shape[1]:
+        return None
     groups = len(means) // by_input.shape[1]
     shifts: npt.NDArray[np.float64] = np.einsum(
         "goi,gi->go", by_input.reshape(groups, -1, by_input.shape[1]), means.reshape(groups, -1)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from exporters.finish import UNTRAINED
 from exporters.recipe import Given
 from mobench import artifacts, zoo
 from mobench.errors import BadInputError
@@ -163,10 +164,10 @@ def _file(path: Path, asked: Asked, say: Say) -> Subject:
     if usual is None:
         _say_assumed(path.name, asked, say, size=False)
         usual = Preprocess(size=size)
-    weights = FileWeights(
-        preprocess=dataclasses.replace(asked.over(usual), size=size),
-        origin=_origin("file", path.name, sha256=artifact.sha256),
-    )
+    origin = _origin("file", path.name, sha256=artifact.sha256)
+    if artifact.manifest.get("weights", {}).get("kind") in UNTRAINED:
+        origin["trained"] = False
+    weights = FileWeights(preprocess=dataclasses.replace(asked.over(usual), size=size), origin=origin)
     source = {"kind": artifact.format, "name": path.name, "version": None, "sha256": artifact.sha256}
     network = _network(path.name, label(str(path)), source, size, say)
     return own(network, weights, weights_mb=artifact.size_bytes / 2**20, formats=(artifact.format,), given=given)
@@ -182,8 +183,9 @@ def _look_inside(artifact: Artifact, size: int | None) -> tuple[Given, int]:
     with desktop.open_session(artifact, Target(runtime=runtime), shape=shape) as session:
         ready = session.ready
     if len(ready.inputs) != 1 or len(ready.outputs) != 1:
-        numbers = f"{len(ready.inputs)} inputs and {len(ready.outputs)} outputs"
-        raise BadInputError(name, f"it has {numbers}", "one image and one row of scores can be verified")
+        numbers = [len(ready.inputs), len(ready.outputs)]
+        counted = [f"{n} {what}{'' if n == 1 else 's'}" for n, what in zip(numbers, ("input", "output"), strict=True)]
+        raise BadInputError(name, f"it has {' and '.join(counted)}", "one image and one row of scores can be verified")
     (source,), (sink,) = ready.inputs, ready.outputs
     axes, scores = list(source["shape"]), list(sink["shape"])
     if source["dtype"] != "float32":

@@ -156,7 +156,7 @@ def _own_code(shown: str, file: Path | None) -> Iterator[None]:
     sys.path[:0] = folder
     try:
         yield
-    except BadInputError:
+    except (BadInputError, MemoryError):  # for want of memory it is tried again
         raise
     except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)

@@ -15,6 +15,7 @@ import pytest
 
 from exporters import given
 from exporters.recipe import Given
+from exporters.verify import tolerance
 from mobench import artifacts, own_models, own_modules
 from mobench.errors import BadInputError, MissingExtraError, MobenchError
 from mobench.exporting import export_networks
@@ -147,6 +148,15 @@ def test_what_is_wrong_with_a_factory_is_one_line(factories: Path, factory: str,
         built(f"{factories}:{factory}")
     assert line in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_factory_that_lacks_memory_is_tried_again(factories: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def starve(file: Path, name: str) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(own_modules, "_function", starve)
+    with pytest.raises(MemoryError):  # which the worker knows as such
+        built(f"{factories}:make")
 
 
 def test_a_file_that_is_no_python_names_its_line(factories: Path) -> None:
@@ -350,7 +360,7 @@ def test_files_that_are_not_float_or_not_whole_are_refused(onnx_model: Path, tmp
 
 
 def test_nothing_passes_for_int8_that_holds_no_integer_weights(tflite_model: Path, tmp_path: Path) -> None:
-    """Older converters give float tensors quantization parameters without a scale, which keep the quantizer off."""
+    """Older converters give float tensors quantization parameters without a scale, and some give them no names."""
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 
@@ -360,6 +370,7 @@ def test_nothing_passes_for_int8_that_holds_no_integer_weights(tflite_model: Pat
     for tensor in model.subgraphs[0].tensors:
         tensor.quantization = schema.QuantizationParametersT()
         tensor.quantization.scale, tensor.quantization.min, tensor.quantization.max = [], [0.0], [1.0]
+        tensor.name = b""
     path = tmp_path / "old.tflite"
     path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
     both = ("int8", "int8-dynamic")
@@ -386,6 +397,46 @@ def test_nothing_passes_for_int8_that_holds_no_integer_weights(tflite_model: Pat
         for precision in both
     ]
     assert not list((tmp_path / "out").glob("bare*"))
+
+
+def test_a_branch_of_an_onnx_file_may_read_its_input(tmp_path: Path) -> None:
+    make = onnx.helper
+    image = make.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, 3, 8, 8])
+    out = make.make_tensor_value_info("out", onnx.TensorProto.FLOAT, None)
+    branch = make.make_graph([make.make_node("Relu", ["image"], ["out"])], "branch", [], [out])
+    nodes = [
+        make.make_node("If", ["yes"], ["chosen"], then_branch=branch, else_branch=branch),
+        make.make_node("GlobalAveragePool", ["chosen"], ["pooled"]),
+        make.make_node("Flatten", ["pooled"], ["scores"]),
+    ]
+    scores = make.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1, 3])
+    yes = onnx.numpy_helper.from_array(np.array(True), "yes")
+    path = tmp_path / "branch.onnx"
+    graph = make.make_graph(nodes, "branches", [image], [scores], [yes])
+    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=8), path)
+    content, restore = given.read(Given(path=path, input="image", layout="NCHW"), "onnx")
+    onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+    assert onnx.load_from_string(content).graph.node[0].attribute[0].g.node[0].input == ["input"]
+    assert onnx.load_from_string(restore(content)) == onnx.load(path)
+
+
+def test_a_file_of_random_weights_is_held_to_their_bound(onnx_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "net-fp32.onnx"
+    path.write_bytes(onnx_model.read_bytes())
+    manifest = {
+        "sha256": artifacts.sha256(path),
+        "precision": "fp32",
+        "network": {"name": "net", "label": "net"},
+        "preprocess": {"size": 8, "mean": [0, 0, 0], "std": [1, 1, 1]},
+        "weights": {"kind": "random", "source": "random:0"},
+    }
+    artifacts.write_manifest(path, manifest)
+    (outcome,) = export_networks([str(path)], calibration_count=8, out=tmp_path / "out")
+    assert outcome.manifest["verification"]["tolerance"]["min_snr_db"] == tolerance("int8", trained=False).min_snr_db
+    manifest["weights"] = {"kind": "pretrained", "source": "somewhere"}
+    artifacts.write_manifest(path, manifest)
+    (outcome,) = export_networks([str(path)], calibration_count=8, out=tmp_path / "out")
+    assert outcome.manifest["verification"]["tolerance"]["min_snr_db"] == tolerance("int8", trained=True).min_snr_db
 
 
 def test_a_file_is_told_what_does_not_apply_to_it(onnx_model: Path, shared: Path) -> None:

@@ -93,3 +93,15 @@ def test_layers_that_stay_in_float_keep_their_biases(module: Any, images: np.nda
     before = Graph(model)
     for old, new in zip(before.operators, kept.operators, strict=True):
         assert list(old.inputs) == list(new.inputs)
+
+
+def test_a_layer_whose_inputs_are_no_channels_has_no_shift() -> None:
+    """A fully connected layer may flatten what it reads: the last axis is then no measure of its inputs."""
+    from exporters.tflite_biases import _shift
+
+    graph = Graph(to_tflite.convert(Net().eval(), SIZE))
+    dense = next(each for each in graph.operators if graph.kind(each) == "FULLY_CONNECTED")
+    scale = np.ones((5, 1))
+    found = _shift(graph, dense, scale, np.ones(12))
+    assert found is not None and found.shape == (5,)
+    assert _shift(graph, dense, scale, np.ones(4)) is None
