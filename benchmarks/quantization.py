@@ -2,8 +2,9 @@
 
 Each remedy changes the torch module or the ranges before quantization: cross-layer equalization and bias correction
 (Nagel et al. 2019, arXiv:1906.04721), weights clipped by least squares, activation ranges by percentile. "As simulated"
-has ranges and weights' scales of least squared error. 100 photographs calibrate; figures are of others: the
-signal-to-noise ratio of the logits against torch's FP32, and for trained checkpoints top-1.
+has weights' scales of least error, and ranges of least error or whole ones, whichever serve the logits better. 100
+photographs calibrate; figures are of others: the signal-to-noise ratio of the logits against torch's FP32, and for
+trained checkpoints top-1.
 
     python benchmarks/quantization.py ../shared/data mobilenet_v2_1.0_224 mobilenet_v3_large [--files onnx tflite]
 """
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from exporters import simulate
+from exporters.explain import Simulated
 from exporters.fold import fold_batch_norm
 from exporters.simulate import Operator, Trace
 from exporters.verify import compare
@@ -289,8 +291,10 @@ class Network:
         change = 100 * (hits - before) / len(logits)
         return f"{text} | {100 * hits / len(logits):.2f} [{low:.1f}, {high:.1f}] ({change:+.2f})"
 
-    def simulated(self, module: nn.Module, trace: Trace) -> Images:
-        """Return the logits of a quantized module."""
+    def simulated(self, module: nn.Module, trace: Trace | None = None) -> Images:
+        """Return the logits of a quantized module, with the ranges of a trace or the export's own choice."""
+        if trace is None:
+            return Simulated(module, self.images).logits(self.others, ())
         return simulate.logits(module, self.others, trace, layers=trace.layers, results=trace.without(()))
 
     def of_file(self, module: nn.Module, file_format: str) -> Images:
@@ -349,7 +353,7 @@ def main() -> None:
             for file_format in arguments.files:
                 row(file_format, remedy, network.of_file(module, file_format))
             if not arguments.files:
-                row("simulated", remedy, network.simulated(module, simulate.trace(module, network.images)))
+                row("simulated", remedy, network.simulated(module))
         if arguments.files:
             continue
         trace = simulate.trace(network.module, network.images)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporters.verify import compare
+from exporters.ranges import JUDGED
+from exporters.verify import SNR_LIMIT_DB, compare
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -112,6 +113,14 @@ class Simulated:
 
         self._module = module
         self._trace = simulate.trace(module, images)
+        judged = images[:JUDGED]
+        exact = simulate.logits(module, judged, self._trace, layers=(), results=())
+
+        def snr(trace: Trace) -> float:
+            return compare(exact, self._quantized(trace, judged)).snr_db
+
+        # The quantizers choose likewise between ranges of least error and whole ones.
+        self._trace = max(self._trace, self._trace.widest(), key=snr)
         values = sum(int(np.prod(operator.shape)) for operator in self._trace.operators.values())
         affordable = int(_WORK / (values * len(self._trace.layers)))
         self._some = images[: min(max(affordable, _FEWEST), _MOST)]
@@ -122,10 +131,13 @@ class Simulated:
 
     def logits(self, images: npt.NDArray[np.float32], kept: Collection[str]) -> Logits:
         """Return the logits of the quantized network, the layers ``kept`` in float."""
+        return self._quantized(self._trace, images, kept)
+
+    def _quantized(self, trace: Trace, images: npt.NDArray[np.float32], kept: Collection[str] = ()) -> Logits:
         from exporters import simulate
 
-        quantized = [name for name in self._trace.layers if name not in kept]
-        return simulate.logits(self._module, images, self._trace, layers=quantized, results=self._trace.without(kept))
+        layers = [name for name in trace.layers if name not in kept]
+        return simulate.logits(self._module, images, trace, layers=layers, results=trace.without(kept))
 
     def study(self, images: npt.NDArray[np.float32], kept: tuple[str, ...]) -> Study:
         """Return all there is to tell; ``images`` are those that files are verified on."""
@@ -165,14 +177,16 @@ class Simulated:
 
 
 def own_snr(module: nn.Module, trace: Trace, images: npt.NDArray[np.float32]) -> dict[str, float]:
-    """Return the signal-to-noise ratio in dB of each layer's result in the quantized network, inf where it is exact."""
+    """Return the signal-to-noise ratio in dB of each layer's result in the quantized network, within verify's limit."""
     from exporters import simulate
 
     result: dict[int, str] = {}
-    for number in trace.rounded:
-        name = trace.operators[number].layer
-        if number != simulate.INPUT and name not in result.values():
-            result[number] = name
+    rounded = set(trace.rounded)
+    for number, operator in trace.operators.items():
+        own = number in rounded and number != simulate.INPUT
+        # The network's output is not rounded: it is its layer's result all the same.
+        if (own or not operator.read_by) and operator.layer not in result.values():
+            result[number] = operator.layer
     power, noise = dict.fromkeys(trace.layers, 0.0), dict.fromkeys(trace.layers, 0.0)
     for image in images[:, None]:  # one by one: all results of one forward pass are held
         exact: dict[int, Tensor] = {}
@@ -189,7 +203,8 @@ def own_snr(module: nn.Module, trace: Trace, images: npt.NDArray[np.float32]) ->
         simulate.logits(module, image, trace, layers=(), results=(), see=keep)
         simulate.logits(module, image, trace, layers=trace.layers, results=trace.without(()), see=subtract)
     tiny = np.finfo(np.float64).tiny
-    return {name: float(10 * np.log10(max(power[name], tiny) / max(noise[name], tiny))) for name in trace.layers}
+    snr = {name: 10 * np.log10(max(power[name], tiny) / max(noise[name], tiny)) for name in trace.layers}
+    return {name: float(np.clip(value, -SNR_LIMIT_DB, SNR_LIMIT_DB)) for name, value in snr.items()}
 
 
 def layer_kinds(trace: Trace) -> dict[str, str]:

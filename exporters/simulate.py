@@ -3,16 +3,16 @@
 Layers are what `nn.Conv2d` and `nn.Linear` compute, in the order of execution, by module path; every operator between
 one and the next (activation, SE multiplication, shortcut, pooling) belongs to the first. Operators are seen as ATen
 executes them, so that any module can be simulated, however its forward is written. As in the files, weights are s8
-with a scale a channel; each result is 8 bit asymmetric, its range the one of least error on the calibration images; a
-ReLU or ReLU6 right behind a layer is fused into it; the network's output is not rounded. Accumulators and biases are
-exact, which INT32 nearly is.
+with a scale a channel; each result is 8 bit asymmetric, its range the one of least error on the calibration images, or
+the whole one; a ReLU or ReLU6 right behind a layer is fused into it; the network's output is not rounded. Accumulators
+and biases are exact, which INT32 nearly is.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from exporters.ranges import best_range
+from exporters.ranges import best_range, best_scales
 
 INPUT = -1  # the number of the network's input, where operators have 0, 1, ...
 Plan = Callable[[int, Tensor], Tensor | None]
@@ -35,13 +35,15 @@ _MOVES = frozenset({
 _CLAMPS = frozenset({"relu", "hardtanh", "clamp", "clamp_min"})
 LAYER_OPERATORS = frozenset({"convolution", "conv2d", "addmm", "linear", "mm"})
 _SAMPLED = 512  # values of each result for each image, from which its range is chosen
-_SAMPLED_WEIGHTS = 256  # of each output channel, which tell the best scale from the others
 _BATCH = 4  # images at a time: enough to keep two cores busy, and an EfficientNet-B7 still fits into memory
 
 
 @dataclass(slots=True, kw_only=True)
 class Operator:
-    """One operator of a forward pass: the ``layer`` it belongs to, the operators it reads, and its result's range."""
+    """One operator of a forward pass: the ``layer`` it belongs to, the operators it reads, and its result's range.
+
+    ``whole`` is the range of all that was seen, of which ``low`` to ``high`` may be a part.
+    """
 
     kind: str
     layer: str
@@ -50,6 +52,7 @@ class Operator:
     read_by: list[int] = field(default_factory=list)
     low: float = 0.0
     high: float = 0.0
+    whole: tuple[float, float] = (0.0, 0.0)
     sample: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
     def see(self, value: Tensor, places: Tensor) -> None:
@@ -80,6 +83,11 @@ class Trace:
         readers = {self.operators[reader].kind for reader in operator.read_by}
         clamped = len(operator.read_by) == 1 and readers <= _CLAMPS | {"batch_norm"}
         return not (operator.kind in LAYER_OPERATORS | {"add", "batch_norm"} and clamped)
+
+    def widest(self) -> Trace:
+        """Return the same with whole ranges."""
+        whole = {n: replace(op, low=op.whole[0], high=op.whole[1]) for n, op in self.operators.items()}
+        return replace(self, operators=whole)
 
     def alone(self, layer: str) -> frozenset[int]:
         """Return the results that are rounded when only ``layer`` is quantized: its own."""
@@ -201,6 +209,7 @@ def trace(module: nn.Module, images: npt.NDArray[np.float32]) -> Trace:
     for batch in _batches(images):
         _Pass(module, see).run(batch)
     for number, operator in operators.items():
+        operator.whole = operator.low, operator.high
         if number != INPUT:  # pixels have their range, and all of it counts
             operator.low, operator.high = best_range(operator.low, operator.high, np.concatenate(operator.sample))
         operator.sample.clear()
@@ -214,28 +223,9 @@ def trace(module: nn.Module, images: npt.NDArray[np.float32]) -> Trace:
     return Trace(operators=operators, layers=layers, weights=weights)
 
 
-def best_scales(weight: Tensor) -> Tensor:
-    """Return each output channel's scale: its largest weight over that whole number, 64 to 127, which rounds best.
-
-    So the grid is found on which a checkpoint's weights were once quantized.
-    """
-    rows = weight.flatten(1).double()
-    largest = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
-    if rows.shape[1] > _SAMPLED_WEIGHTS:
-        rows = rows[:, torch.randperm(rows.shape[1], generator=torch.Generator().manual_seed(0))[:_SAMPLED_WEIGHTS]]
-    best, least = largest / 127, torch.full_like(largest, torch.inf)
-    for steps in range(127, 63, -1):  # the finest of equals
-        scale = largest / steps
-        error = ((rows / scale[:, None]).round() * scale[:, None] - rows).square().sum(1)
-        # float32's own rounding is no reason to leave a finer scale.
-        better = error < least - 1e-13 * rows.square().sum(1)
-        best, least = torch.where(better, scale, best), torch.where(better, error, least)
-    return best.float()
-
-
 def rounded_weight(weight: Tensor) -> Tensor:
     """Return a weight as s8 with a scale for each output channel holds it."""
-    scale = best_scales(weight)
+    scale = torch.from_numpy(best_scales(weight.numpy())).flatten()
     return torch.fake_quantize_per_channel_affine(
         weight, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -127, 127
     )
