@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from exporters.finish import Outcome
 from exporters.verify import compare
 from mobench import artifacts, data, exporting, zoo
-from mobench.cli.export import command
+from mobench.cli.export import command, echo_outcomes
 from mobench.errors import BadInputError, ExportError, MissingExtraError
 from mobench.exporting import export_networks
 from mobench.records import FORMATS, PRECISIONS
@@ -275,6 +276,26 @@ def test_table_has_a_row_a_file_with_error_and_agreement(exported: Path) -> None
     assert len(rows) == 4
     assert "fp32" in rows[0]
     assert "unchanged" in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("reference", "against"),
+    [("torch fp32", "torch's FP32 on"), ("net.onnx in its runtime", "torch's FP32, or the float file's in its own")],
+)
+def test_the_note_says_what_files_are_held_against(
+    reference: str, against: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = Outcome(
+        label="net",
+        format="onnx",
+        precision="int8",
+        path=Path("net-int8.onnx"),
+        status="exported",
+        seconds=1.0,
+        manifest={"verification": {"reference": reference}},
+    )
+    echo_outcomes([outcome])
+    assert f"the file's logits against {against}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_photographs_calibrate_and_are_named(shared: Path, tmp_path: Path) -> None:

@@ -64,7 +64,9 @@ def echo_outcomes(outcomes: Sequence[Outcome]) -> None:
         if row["not_delegated"]:
             names = ", ".join(f"{count} {name}" for name, count in row["not_delegated"].items())
             left.append(f"{outcome.path.name}: {names} left to the slower built-in kernels")
-    notes = ["max error, SNR, top-1: the file's logits against torch's FP32 on calibration images", *left]
+    against = {outcome.manifest.get("verification", {}).get("reference", "torch fp32") for outcome in outcomes}
+    given = ", or the float file's in its own runtime," if against - {"torch fp32"} else ""
+    notes = [f"max error, SNR, top-1: the file's logits against torch's FP32{given} on calibration images", *left]
     failed: dict[str, list[str]] = {}  # by error: one model may cost many files for one reason
     for outcome in outcomes:
         if outcome.error:
