@@ -146,7 +146,7 @@ def test_every_layout_of_a_library_is_compared_with_it():
             "at other",
         ),
         ("mobilenet_v3_large", {}, ("timm", "mobilenetv3_rw", {}), "mobilenetv3_rw is another network"),
-        ("mobilenet_v3_small", {"width": 0.5}, ("timm", "mobilenetv3_small_050", {}), "keeps the stem"),
+        ("mobilenet_v3_small", {"width": 0.5}, ("timm", "mobilenetv3_small_050", {}), "fits mobilenet_v3_small_stem32"),
         ("mobilenet_v2", {}, ("timm", "mobilenetv2_140", {}), "it fits mobilenet_v2 at width 1.4"),
         ("efficientnet_b1", {}, ("torchvision", "efficientnet_b2", {}), "it fits efficientnet_b2"),
         ("mobilenet_v1", {}, ("timm", "mobilenetv1_100h", {}), "give another file"),

@@ -211,7 +211,6 @@ _TV_V3_WIDTHS = (
     " layer, and rounds the expanded widths otherwise"
 )
 _TIMM_RW = "timm's mobilenetv3_rw is another network: SE widths that are no multiples of 8, and no bias in the head"
-_TIMM_STEM = "timm's mobilenetv3_small_050 is another network: it keeps the stem of width 1"
 _TIMM_PLAIN = Layout(library="timm", parts=_TIMM)
 _TV_PLAIN = Layout(library="torchvision", parts=_TV_EFFICIENTNET, first_stage=1)
 _RESNET_OF: Mapping[str, Layout] = {
@@ -230,7 +229,7 @@ LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
             parts=_TIMM_V3,
             by_width=True,
             as_conv=frozenset({"conv_head"}),
-            others={"conv_head.bias": _TIMM_RW, "conv_stem.weight": _TIMM_STEM},
+            others={"conv_head.bias": _TIMM_RW},
         ),
     ),
     "efficientnet": (_TV_PLAIN, _TIMM_PLAIN),
