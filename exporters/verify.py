@@ -13,7 +13,7 @@ from mobench.errors import ExportError
 
 Float32 = npt.NDArray[np.float32]
 # Decibels are given up to here: beyond it the error is float32's own rounding, and an equal output has none at all.
-_SNR_LIMIT_DB = 150.0
+SNR_LIMIT_DB = 150.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +82,9 @@ def compare(reference: Float32, logits: npt.NDArray[Any]) -> Comparison:
     noise = float(((got - signal) ** 2).sum())
     power = float((signal**2).sum())
     if noise > 0 and power > 0:
-        snr = float(np.clip(10 * np.log10(power / noise), -_SNR_LIMIT_DB, _SNR_LIMIT_DB))
+        snr = float(np.clip(10 * np.log10(power / noise), -SNR_LIMIT_DB, SNR_LIMIT_DB))
     else:
-        snr = -_SNR_LIMIT_DB if noise > 0 else _SNR_LIMIT_DB
+        snr = -SNR_LIMIT_DB if noise > 0 else SNR_LIMIT_DB
     return Comparison(
         n=len(reference),
         max_abs_error=float(error.max()),
@@ -109,7 +109,7 @@ def closest(model: bytes, candidates: Sequence[bytes], run: Callable[[bytes], Fl
         try:
             return compare(reference, run(candidate)).snr_db
         except ExportError:  # outputs that are not finite
-            return -_SNR_LIMIT_DB
+            return -SNR_LIMIT_DB
 
     return max(candidates, key=snr_db)
 
