@@ -58,7 +58,7 @@ def test_onnx_runtime_tells_every_operator_of_a_real_network(tiny_onnx: Path) ->
         "Conv 3x3", "Conv depthwise 3x3", "Conv 1x1", "Conv 1x1", "Conv 1x1", "Gemm",
     ]  # fmt: skip
     assert {operator.precision for operator in counted} == {"fp32"}
-    assert blocks_of(counted) == ["0", "1", "2", "2", "3", "5"]
+    assert blocks_of(counted) == ["0", "1", "1", "1", "1", "3"]
     assert all((operator.moved_bytes or 0) > 0 for operator in counted)
     assert counted[-1].moved_bytes == 4 * (64 + 64 * 10 + 10 + 10)
 
@@ -72,9 +72,11 @@ def test_quantized_operators_keep_their_macs_though_their_weights_are_packed_awa
     path = tmp_path / "tiny-int8.onnx"
     path.write_bytes(quantize_onnx.to_int8(tiny_onnx.read_bytes(), images))
     counted = [operator for operator in profiled(artifacts.read(path), "ort").operators if operator.macs]
-    assert [operator.macs for operator in counted] == TINY_MACS
+    # The 8 depthwise channels are padded to 16 (`exporters/onnx_rewrite.py`), which are computed, and so counted.
+    padded = [16 * 16 * 16 * 27, 16 * 16 * 16 * 9, 16 * 4, 4 * 16, 16 * 16 * 16 * 64, 64 * 10]
+    assert [operator.macs for operator in counted] == padded
     assert {operator.precision for operator in counted} == {"int8"}
-    assert blocks_of(counted) == ["0", "1", "2", "2", "3", "5"]
+    assert blocks_of(counted) == ["0", "1", "1", "1", "1", "3"]
 
 
 def test_litert_tells_every_operator_inside_xnnpack(tflite_model: Path) -> None:
