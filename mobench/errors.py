@@ -46,6 +46,12 @@ class DeathError(SessionError):
     """The process that holds a model ended without a word: it was killed, or crashed."""
 
 
+class LinkError(SessionError):
+    """The phone is out of reach: unplugged, rebooting, or adb has lost it. What was measured before stands."""
+
+    kind = "link"
+
+
 class ExportError(MobenchError):
     """An export failed or its output is too far from the reference; no file was left behind."""
 
