@@ -138,6 +138,14 @@ class Session:
         answer = self._request({"type": "stream", "sizes": list(sizes)}, "rates", deadline_s)
         return tuple(answer["bytes_per_s"])
 
+    def state(self, paths: Sequence[str], *, deadline_s: float = 10.0) -> dict[str, str]:
+        """Return the text of the device's files that can be read, by path, as the session's own process sees them.
+
+        It is how clocks are read in the moment in which a block ends, while they are still what they were in it.
+        """
+        answer = self._request({"type": "state", "paths": list(paths)}, "state", deadline_s)
+        return dict(answer["files"])
+
     def close(self) -> None:
         """End the child: ask, then close its stdin, then kill. Never raises and never leaves a process behind."""
         process = self._process

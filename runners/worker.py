@@ -21,6 +21,7 @@ import numpy as np
 
 from mobench import __version__
 from mobench.errors import MobenchError, SessionError
+from runners.device_files import Files
 from runners.profile import op_profile, stream
 from runners.wire import PROTOCOL, decode, encode
 
@@ -147,6 +148,8 @@ def _serve(model: Model, name: str, config: Mapping[str, Any], say: Callable[[Ma
                 say(op_profile.answer(config, model, random_inputs(model.inputs), request))
             elif request["type"] == "stream":
                 say({"type": "rates", "bytes_per_s": stream.best_rates(request["sizes"], config["threads"])})
+            elif request["type"] == "state":
+                say({"type": "state", "files": Files().read_many(request["paths"])})
             else:
                 say(_error(SessionError(name, f"unknown request {request['type']!r}", "update both")))
         except MobenchError as error:

@@ -37,6 +37,12 @@ def test_a_model_is_timed_and_predicts(fixture: str, target: Target, request: py
         assert not np.array_equal(together[0], together[1])
 
 
+def test_a_session_tells_its_device_state_of_the_files_it_can_read(onnx_model: Path) -> None:
+    with desktop.open_session(artifacts.read(onnx_model), ORT) as session:
+        files = session.state(["/proc/self/comm", "/proc/no/such/file"])
+    assert list(files) == ["/proc/self/comm"] and files["/proc/self/comm"].startswith("python")
+
+
 def test_onnx_outputs_are_those_of_the_arithmetic(onnx_model: Path) -> None:
     samples = np.random.default_rng(2).random((2, 3, 8, 8), dtype=np.float32)
     weights = np.random.default_rng(0).standard_normal((3, 1000)).astype(np.float32)

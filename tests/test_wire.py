@@ -126,7 +126,7 @@ def test_every_message_of_the_golden_transcript_survives_the_wire() -> None:
     messages = [wire.decode(line) for line in lines]
     assert [m["type"] for m in messages if m] == [
         "hello", "ready", "time", "timing", "predict", "predicted", "error", "profile", "profile", "stream", "rates",
-        "bye",
+        "state", "state", "bye",
     ]  # fmt: skip
     assert [wire.encode(m) for m in messages if m] == [line for line in lines if line.startswith(wire.SEPARATOR)]
 
