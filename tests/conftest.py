@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,3 +82,30 @@ def tflite_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wrapped = litert_torch.to_channel_last_io(network.eval(), args=[0])
     litert_torch.convert(wrapped, (torch.zeros(1, 8, 8, 3),)).export(str(path))
     return path
+
+
+@pytest.fixture
+def server() -> Iterator[http.server.ThreadingHTTPServer]:
+    """A loopback server that answers as `answers[path]` says: (status, announced length or None, body)."""
+    answers, asked = {}, []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            status, length, body = answers[self.path]
+            self.send_response(status)
+            if length is not None:
+                self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, args=(0.02,))
+        thread.start()
+        httpd.answers, httpd.asked = answers, asked
+        yield httpd
+        httpd.shutdown()
+        thread.join()

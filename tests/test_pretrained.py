@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import http.server
 import io
 import os
 import socket
@@ -13,39 +12,12 @@ from pathlib import Path
 import pytest
 from weight_files import refusal, state, write
 
-from mobench import zoo
+from mobench import downloads, zoo
 from mobench.records import IMAGENET_MEAN, Preprocess
 from mobench.zoo import checkpoint, pretrained, weights
 from mobench.zoo import published as published_table
 from mobench.zoo.keys import LAYOUTS, layouts
 from mobench.zoo.published import CHECKPOINTS
-
-
-@pytest.fixture
-def server():
-    """A loopback server that answers as `answers[path]` says: (status, announced length or None, body)."""
-    answers, asked = {}, []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            status, length, body = answers[self.path]
-            self.send_response(status)
-            if length is not None:
-                self.send_header("Content-Length", str(length))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever, args=(0.02,))
-        thread.start()
-        httpd.answers, httpd.asked = answers, asked
-        yield httpd
-        httpd.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -164,7 +136,7 @@ def test_a_disk_that_fills_up_is_one_line_and_nothing_stays(published, tmp_path,
         os.close(handle)
         return Full()
 
-    monkeypatch.setattr(pretrained.os, "fdopen", fdopen)
+    monkeypatch.setattr(downloads.os, "fdopen", fdopen)
     message = refusal(V1, "pretrained", cache_dir=tmp_path / "cache")
     assert "No space left" in message and "MOBENCH_CACHE" in message
     assert list((tmp_path / "cache" / "weights").iterdir()) == []
@@ -272,20 +244,3 @@ def test_the_published_table_is_consistent():
 def test_every_whole_digest_is_of_a_file_in_the_table():
     used = {entry.sha256 for choices in CHECKPOINTS.values() for entry in choices}
     assert set(published_table._DIGESTS) <= used
-
-
-@pytest.mark.parametrize(
-    ("environment", "folder"),
-    [
-        ({"MOBENCH_CACHE": "/a", "XDG_CACHE_HOME": "/b"}, "/a"),
-        ({"XDG_CACHE_HOME": "/b"}, "/b/mobench"),
-        ({"XDG_CACHE_HOME": "relative", "HOME": "/h"}, "/h/.cache/mobench"),
-        ({"HOME": "/h"}, "/h/.cache/mobench"),
-    ],
-)
-def test_the_cache_folder_follows_the_environment(monkeypatch, environment, folder):
-    for name in ("MOBENCH_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert pretrained.cache_folder() == Path(folder)

@@ -14,6 +14,7 @@ import click
 from mobench import campaign
 from mobench.cli.run import parse_shape
 from mobench.cli.terminal import echo_table
+from mobench.downloads import cache_folder
 from mobench.errors import BadInputError, MobenchError
 from mobench.files import write_text
 from mobench.profile.ceilings import ceiling_for
@@ -24,7 +25,6 @@ from mobench.records import RUNTIME_FORMATS, Artifact, Profile, Target
 from mobench.report.style import PLOT_SUFFIXES, RUNTIME_NAMES
 from mobench.report.tables import Column, render
 from mobench.zoo import spec as zoo
-from mobench.zoo.pretrained import cache_folder
 from runners import device_state
 
 _FIGURES = (
