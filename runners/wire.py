@@ -36,13 +36,16 @@ def encode(message: Mapping[str, Any]) -> bytes:
 def decode(line: bytes) -> dict[str, Any] | None:
     """Return the message a line holds, or None where the line is log output.
 
+    What stands before the last separator is log output, or a message that its sender did not live to end (RFC 7464).
+
     Raises:
         SessionError: the line is framed but its JSON is not whole.
     """
-    if not line.startswith(SEPARATOR):
+    _, separator, text = line.rpartition(SEPARATOR)
+    if not separator:
         return None
     try:
-        message = json.loads(line[1:].decode())  # of bytes it would look for the encoding first
+        message = json.loads(text.decode())  # of bytes it would look for the encoding first
     except ValueError as error:
         raise SessionError("session protocol", f"unreadable message {line[:80]!r}", "run again") from error
     if not isinstance(message, dict) or "type" not in message:
@@ -54,6 +57,7 @@ class Session:
     """The parent's side of one session. Every request has a deadline; a death is a SessionError, never a hang."""
 
     ready: Ready
+    _patience_s = 2.0  # how long a child that was asked to end may take
 
     def __init__(self, command: Sequence[str], *, label: str, env: Mapping[str, str], start_deadline_s: float) -> None:
         """Start the child and wait until its model is loaded and has run once.
@@ -160,7 +164,7 @@ class Session:
         except OSError:
             pass
         try:
-            process.wait(timeout=2.0 if hasattr(self, "ready") else 0.1)
+            process.wait(timeout=self._patience_s if hasattr(self, "ready") else 0.1)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -208,14 +212,18 @@ class Session:
         while b"\n" not in self._buffer:
             left_ms = (end - time.monotonic()) * 1000
             if left_ms <= 0 or not poll.poll(left_ms):
-                self._process.kill()
-                raise SessionError(self._label, f"no answer in {deadline_s:g} s", "it hangs: try the other runtime")
+                raise self._late(deadline_s)
             chunk = os.read(descriptor, 1 << 16)
             if not chunk:
                 raise self._death(deadline_s)
             self._buffer += chunk
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line
+
+    def _late(self, deadline_s: float) -> SessionError:
+        """End the child, which did not answer, and say so. A session over a cable says more."""
+        self._process.kill()
+        return SessionError(self._label, f"no answer in {deadline_s:g} s", "it hangs: try the other runtime")
 
     def _death(self, deadline_s: float) -> SessionError:
         """Say how the child died, with the last line it printed."""

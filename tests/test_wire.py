@@ -56,6 +56,12 @@ def test_what_a_runtime_prints_is_log_and_not_an_answer() -> None:
         assert session.time(lead_in=0, timed=2).cpu_ns == 6
 
 
+def test_a_message_behind_half_a_line_is_read_and_the_half_is_not() -> None:
+    halves = "os.write(1, b'INFO: no end \\x1e{\"type\":\"rea')"
+    with child(f"say(HELLO); {halves}; say(READY); hear()") as session:
+        assert session.ready.init_ns == 5
+
+
 def test_messages_that_come_in_pieces_or_together_are_told_apart() -> None:
     pieces = (
         "text = b'\\x1e' + json.dumps(HELLO).encode() + b'\\n\\x1e' + json.dumps(READY).encode() + b'\\n'",
