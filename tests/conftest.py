@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from standin.fixtures import adb_server, phone, standin  # noqa: F401 (fixtures)
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 

@@ -1,0 +1,498 @@
+"""A phone without a phone: an adb daemon on loopback that the real adb program talks to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import os
+import platform
+import shutil
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from standin import programs, shell, sync
+from standin.faults import Fault, Faults
+from standin.link import Link, Stream
+from standin.profiles import Profile, load
+from standin.server import AdbServer, processes_with
+
+_MARK = "STANDIN_DEVICE"  # in the environment of every process it starts
+_FEATURES = ("cmd", "stat_v2", "ls_v2", "fixed_push_mkdir", "fixed_push_symlink_timestamp")
+_BOOT_S = 0.3  # from the daemon's first answer until sys.boot_completed
+_numbers = itertools.count()
+
+
+class StandIn:
+    """A phone that is attached as long as it is entered. What it does is its profile's; its programs run on this host.
+
+    It is no phone: its CPU is the host's, its GPU a program. Nothing that it takes says anything of a phone's speed.
+    """
+
+    def __init__(
+        self,
+        profile: str = "pixel",
+        root: Path | None = None,
+        *,
+        faults: Sequence[Fault] = (),
+        server: AdbServer | None = None,
+        shell_v2: bool | None = None,
+        serialno: str | None = None,
+    ) -> None:
+        """Take a profile, and make nothing yet.
+
+        Args:
+            profile: the name of a module in ``profiles``.
+            root: an empty or absent folder for everything the phone has.
+            faults: what goes wrong, in this order.
+            server: an adb server it is attached to beside others; its own where None.
+            shell_v2: whether its daemon tells exit statuses; the profile's word where None.
+            serialno: ``ro.serialno``, where a test needs two of one profile.
+        """
+        assert root is not None, "a folder of the test's own"
+        self.profile: Profile = load(profile)
+        self.shell_v2 = self.profile.shell_v2 if shell_v2 is None else shell_v2
+        base = root / f"phone-{next(_numbers)}"
+        self.root = base / "root"
+        self._state = base / "state"
+        self.libraries = os.environ.get("LD_LIBRARY_PATH", "")
+        self.server = server or AdbServer(base / "home")
+        self._own_server = server is None
+        self.faults = Faults(self, tuple(faults))
+        self.mute = False
+        self.authorized = True
+        self.files_open = 0
+        self.port = 0
+        self._full: int | None = None  # bytes that still fit; None: as many as the host's
+        self._noexec: list[str] = ["/sdcard", "/storage"]
+        self._serialno = serialno or f"{self.profile.serialno}{next(_numbers):02d}"
+        self._links: set[Link] = set()
+        self._listener: asyncio.Server | None = None
+        self._tasks: set[asyncio.Future[Any]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=f"stand-in {profile}", daemon=True)
+
+    # What tests ask it.
+
+    @property
+    def serial(self) -> str:
+        """What adb calls it."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """The environment in which adb knows it."""
+        return self.server.env
+
+    def path(self, path: str) -> Path:
+        """Return where a path of the phone's lies on this host."""
+        return self.root / path.lstrip("/")
+
+    def set_file(self, path: str, text: str) -> None:
+        """Write one of its files, for example a clock under /sys."""
+        target = self.path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = target.with_name(f".{target.name}.new")
+        fresh.write_text(text)
+        fresh.replace(target)  # whoever reads sees the old text or the new
+
+    def set_service(self, name: str, text: str | None) -> None:
+        """Set what ``dumpsys NAME`` prints; None: there is no such service."""
+        target = self._state / "services" / name
+        if text is None:
+            target.unlink(missing_ok=True)
+            return
+        fresh = target.with_name(f".{name}.new")
+        fresh.write_text(text)
+        fresh.replace(target)
+
+    def getprop(self, name: str) -> str:
+        """Return a property, as ``getprop NAME`` prints it; empty where there is none."""
+        return self._properties().get(name, "")
+
+    def setprop(self, name: str, value: str) -> None:
+        """Set a property, whatever its name."""
+        properties = self._properties() | {name: value}
+        fresh = self._state / ".props.new"
+        fresh.write_text("".join(f"{key}={text}\n" for key, text in sorted(properties.items())))
+        fresh.replace(self._state / "props")
+
+    def _properties(self) -> dict[str, str]:
+        return dict(line.split("=", 1) for line in (self._state / "props").read_text().splitlines())
+
+    def setting(self, name: str) -> str:
+        """Return what a program of the phone's has set, for example ``fixed_performance``; empty where nothing."""
+        file = self._state / name
+        return file.read_text().strip() if file.exists() else ""
+
+    @property
+    def boot_id(self) -> str:
+        """The kernel's name for the time since it started."""
+        return self.path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+    def processes(self) -> list[int]:
+        """Return the living processes that its shell has started, and theirs."""
+        return processes_with(f"{_MARK}={self.root}")
+
+    def programs_running(self) -> list[int]:
+        """Return those of them that run a file which was pushed."""
+        return [pid for pid in self.processes() if self._runs_a_pushed_file(pid)]
+
+    # What happens to it. Each may be called from the test's thread.
+
+    def cut(self) -> None:
+        """Pull the cable: the link drops, and no other comes up."""
+        self._call(self._unplug)
+
+    def plug_in(self) -> None:
+        """Plug it in again, with whatever else was wrong with the link gone."""
+        self._call(self._plug)
+        self._attach()
+
+    def offline(self) -> None:
+        """Let the daemon hang: a link comes up, and nobody answers on it."""
+        self.strike_now(Fault(kind="offline", back_s=None))
+        self._attach()
+
+    def unauthorized(self) -> None:
+        """Let the phone not know the host's key."""
+        self.strike_now(Fault(kind="unauthorized", back_s=None))
+        self._attach()
+
+    def reboot(self, *, down_s: float | None = 0.5) -> None:
+        """Restart: all processes end, and after ``down_s`` seconds the phone is back with a new boot_id."""
+        self.strike_now(Fault(kind="reboot", back_s=down_s))
+
+    def kill_harness(self) -> None:
+        """End every pushed program as the low-memory killer does."""
+        self.strike_now(Fault(kind="kill"))
+
+    def fill_storage(self, left: int = 0) -> None:
+        """Let only ``left`` more bytes fit."""
+        self.strike_now(Fault(kind="full", back_s=None, amount=left))
+
+    def free_storage(self) -> None:
+        """Let everything fit again."""
+        self._full = None
+        self._tell_room()
+
+    def garbage(self) -> None:
+        """Put bytes that nobody wrote before the next output of a command."""
+        self.faults.arm(Fault(kind="garbage"))
+
+    def slow(self, factor: float = 10.0) -> None:
+        """Let pushed programs run ``factor`` times as long, and messages come late; 1 ends it."""
+        self.strike_now(Fault(kind="slow", back_s=None, amount=factor))
+
+    def clock_jump(self, seconds: float) -> None:
+        """Let the wall clock jump, not the monotonic one."""
+        self.strike_now(Fault(kind="clock", back_s=None, amount=seconds))
+
+    def restart_server(self) -> None:
+        """End the host's adb server; the next adb call starts another, which knows no phone yet."""
+        self.server.kill()
+
+    def noexec(self, folder: str = "/data/local/tmp") -> None:
+        """Let nothing in a folder be run."""
+        self._noexec.append(folder)
+        self._write_noexec()
+        for path in self.path(folder).rglob("*"):
+            if path.is_file():
+                path.chmod(0o660)
+
+    def strike_now(self, fault: Fault) -> None:
+        """Let a fault happen now."""
+        self._call(functools.partial(self.strike, fault))
+
+    # The daemon's own side, in its thread.
+
+    def banner(self) -> str:
+        """Return what the daemon says of itself when a host connects."""
+        features = (*(("shell_v2",) if self.shell_v2 else ()), *_FEATURES)
+        names = "".join(f"{name}={self.getprop(name)};" for name in ("ro.product.name", "ro.product.model"))
+        return f"device::{names}ro.product.device={self.getprop('ro.product.device')};features={','.join(features)}"
+
+    def service(self, name: str) -> Callable[[Stream], Awaitable[None]] | None:
+        """Return what serves a stream, or None where there is no such service."""
+        kind = name.partition(":")[0].partition(",")[0]
+        if kind in ("shell", "exec"):
+            return functools.partial(shell.serve, self)
+        if kind == "sync":
+            return functools.partial(sync.serve, self)
+        if kind == "reboot":
+            return self._reboot_service
+        return None
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of the phone's programs: its own, and where its GPU's driver is."""
+        passed = {key: os.environ[key] for key in ("VK_ICD_FILENAMES",) if key in os.environ}
+        own = {
+            "PATH": str(self.root / "system/bin"),
+            "HOME": str(self.root),
+            "TMPDIR": str(self.path("/data/local/tmp")),
+        }
+        if self.libraries:
+            passed["LD_LIBRARY_PATH"] = self.libraries
+        return {
+            **own,
+            **passed,
+            _MARK: str(self.root),
+            "STANDIN_STATE": str(self._state),
+            "STANDIN_ROOT": str(self.root),
+        }
+
+    def preamble(self) -> str:
+        """Return what comes before every command: on a full storage, no file grows."""
+        return "trap '' XFSZ; ulimit -f 0; " if self._full == 0 else ""
+
+    def is_noexec(self, path: str) -> bool:
+        """Say whether a path lies where nothing may be run."""
+        return any(path == folder or path.startswith(f"{folder}/") for folder in self._noexec)
+
+    def room(self) -> bool:
+        """Say whether a file can be made."""
+        return self._full is None or self._full > 0
+
+    def take_room(self, count: int) -> bool:
+        """Take storage for ``count`` bytes; say whether there was enough."""
+        if self._full is None:
+            return True
+        if count > self._full:
+            self._full = 0
+            self._tell_room()
+            return False
+        self._full -= count
+        self._tell_room()
+        return True
+
+    def strike(self, fault: Fault) -> None:
+        """Let a fault happen, and plan its end."""
+        self.faults.happened.append(fault)
+        back: Callable[[], None] | None = None
+        if fault.kind in ("cut", "offline", "unauthorized", "reboot"):
+            self._unplug()
+            self.mute = fault.kind == "offline"
+            self.authorized = fault.kind != "unauthorized"
+            if fault.kind == "reboot":
+                self._go_down()
+                back = self._come_up
+            elif fault.kind == "cut":
+                back = self._plug_and_attach
+            else:
+                self._plug()
+                self._in_background(self._attach)
+                back = self._plug_and_attach
+        elif fault.kind == "server":
+            self.server.kill()
+            back = lambda: self._in_background(self._attach)  # noqa: E731
+        elif fault.kind == "kill":
+            for pid in self.programs_running():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        elif fault.kind == "full":
+            self._full, back = int(fault.amount), self.free_storage
+            self._tell_room()
+        elif fault.kind == "slow":
+            self._slow_down(fault.amount)
+            back = functools.partial(self._slow_down, 1.0)
+        elif fault.kind == "clock":
+            jumped = float(self.setting("clock_offset_s") or 0) + fault.amount
+            (self._state / "clock_offset_s").write_text(f"{jumped:.0f}\n")
+        else:
+            raise ValueError(f"{fault.kind} lies in an output: arm it")
+        if back is not None and fault.back_s is not None:
+            self._loop.call_later(fault.back_s, back)
+
+    def _unplug(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        for link in list(self._links):
+            link.cut()
+
+    def _plug(self) -> None:
+        """Listen on the port it always had, and answer."""
+        for link in list(self._links):
+            link.cut()
+        self.mute, self.authorized = False, True
+        if self._listener is None:
+            self._keep(self._listen())
+
+    def _plug_and_attach(self) -> None:
+        self._plug()
+        self._in_background(self._attach)
+
+    async def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = await asyncio.start_server(self._connected, "127.0.0.1", self.port, reuse_address=True)
+            self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = Link(self, reader, writer)
+        self._links.add(link)
+        try:
+            await link.run()
+        finally:
+            self._links.discard(link)
+
+    def _attach(self) -> None:
+        """Do what a USB port does by itself: tell the adb server that something is there."""
+        with contextlib.suppress(Exception):
+            self.server.adb("connect", self.serial, deadline_s=5)
+
+    async def _reboot_service(self, stream: Stream) -> None:
+        self.strike(Fault(kind="reboot", back_s=0.5))
+
+    def _go_down(self) -> None:
+        self._kill_all()
+        self.setprop("sys.boot_completed", "")
+        self.set_file("/proc/sys/kernel/random/boot_id", f"{uuid.uuid4()}\n")
+
+    def _come_up(self) -> None:
+        self._plug_and_attach()
+        self._loop.call_later(_BOOT_S, self.setprop, "sys.boot_completed", "1")
+
+    def _slow_down(self, factor: float) -> None:
+        was, self.faults.slowness = self.faults.slowness, max(1.0, factor)
+        if was <= 1 < factor:
+            self._keep(self._hold_back())
+
+    async def _hold_back(self) -> None:
+        """Stop pushed programs most of the time."""
+        turn_s = 0.01
+        while (factor := self.faults.slowness) > 1:
+            pids = self.programs_running()
+            _signal(pids, signal.SIGSTOP)
+            await asyncio.sleep(turn_s * (factor - 1))
+            _signal(pids, signal.SIGCONT)
+            await asyncio.sleep(turn_s)
+        _signal(self.processes(), signal.SIGCONT)
+
+    def _runs_a_pushed_file(self, pid: int) -> bool:
+        try:
+            return str(Path(f"/proc/{pid}/exe").readlink()).startswith(f"{self.root}/data/")
+        except OSError:
+            return False
+
+    def _kill_all(self) -> None:
+        end = time.monotonic() + 5
+        while (pids := self.processes()) and time.monotonic() < end:
+            _signal(pids, signal.SIGKILL)
+            time.sleep(0.005)
+
+    def _tell_room(self) -> None:
+        """Write what ``df`` prints, in KiB."""
+        free = self._full if self._full is not None else shutil.disk_usage(self.root).free
+        (self._state / "free_kb").write_text(f"{free // 1024}\n")
+
+    def _write_noexec(self) -> None:
+        (self._state / "noexec").write_text("".join(f"{folder}\n" for folder in self._noexec))
+
+    # Its life.
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.set_default_executor(ThreadPoolExecutor(32, "stand-in"))
+        self._loop.run_forever()
+
+    def _call(self, act: Callable[[], None]) -> None:
+        """Do something in the daemon's thread, and wait for it."""
+
+        async def do() -> None:
+            act()
+
+        asyncio.run_coroutine_threadsafe(do(), self._loop).result(20)
+
+    def _keep(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _in_background(self, work: Callable[[], None]) -> None:
+        self._tasks.add(future := self._loop.run_in_executor(None, work))
+        future.add_done_callback(self._tasks.discard)
+
+    def _furnish(self) -> None:
+        """Make the phone's folders, files, properties and programs."""
+        for folder in ("data/local/tmp", "sdcard/Download", "system/bin"):
+            (self.root / folder).mkdir(parents=True)
+        (self._state / "services").mkdir(parents=True)
+        abi = {"x86_64": "x86_64", "aarch64": "arm64-v8a"}.get(platform.machine(), platform.machine())
+        props = {
+            **self.profile.properties,
+            "ro.serialno": self._serialno,
+            "ro.product.cpu.abi": abi,
+            "ro.product.cpu.abilist": abi,
+            "sys.boot_completed": "1",
+        }
+        (self._state / "props").write_text("".join(f"{key}={value}\n" for key, value in sorted(props.items())))
+        for path, text in self.profile.files().items():
+            self.set_file(path, text)
+        self.set_file("/proc/sys/kernel/random/boot_id", f"{uuid.uuid4()}\n")
+        for name in ("stat", "uptime", "loadavg"):  # what changes all the time is the host's
+            (self.root / "proc" / name).symlink_to(f"/proc/{name}")
+        for name, text in self.profile.services.items():
+            self.set_service(name, text)
+        programs.install(self.root / "system/bin", self.profile)
+        (self.root / "system/bin/sh").symlink_to("/bin/sh")
+        if self.profile.fixed_performance:
+            (self._state / "offers_fixed_performance").touch()
+        self._tell_room()
+        self._write_noexec()
+
+    def __enter__(self) -> Self:
+        self._furnish()
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        try:
+            if self._own_server:
+                self.server.start()
+            told = self.server.adb("connect", self.serial)
+            if "connected to" not in told.stdout:
+                raise RuntimeError(f"adb connect {self.serial}: {told.stdout} {told.stderr}")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """End the daemon, its programs and its adb server."""
+        if self._own_server:
+            self.server.kill()
+        elif self._thread.is_alive():
+            with contextlib.suppress(Exception):
+                self.server.adb("disconnect", self.serial, deadline_s=5)
+        if self._thread.is_alive():
+            self.faults.slowness = 1.0
+            self._call(self._unplug)
+            self._kill_all()
+            asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result(20)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(10)
+            self._loop.close()
+
+    async def _finish(self) -> None:
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._loop.shutdown_default_executor()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -1,0 +1,113 @@
+"""A private adb server: the real program, on a port and with a home folder of its own, that always ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+HOW_TO_GET_IT = "needs adb: apt-get install adb, or tests/standin/fetch.sh (no root), or Android's platform-tools"
+_MARK = "STANDIN_SERVER"  # in the environment of a server and of all that it starts
+
+
+def find_adb() -> str | None:
+    """Return the adb program: on PATH, or where `fetch.sh` has put it."""
+    beside = str(Path(sys.executable).parent)
+    return shutil.which("adb") or shutil.which("adb", path=beside)
+
+
+def free_port() -> int:
+    """Return a port nobody listens on now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+class AdbServer:
+    """A running adb server; its clients need its ``env``."""
+
+    def __init__(self, home: Path, program: str | None = None) -> None:
+        found = program or find_adb()
+        if found is None:
+            raise FileNotFoundError(HOW_TO_GET_IT)
+        self.program = found
+        home.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self._mark = f"{_MARK}={home}"
+        self.env = {
+            "ANDROID_ADB_SERVER_PORT": str(self.port),
+            "HOME": str(home),
+            "ADB_LOCAL_TRANSPORT_MAX_PORT": "5553",  # it looks for no emulators
+            "ADB_MDNS_AUTO_CONNECT": "0",
+            _MARK: str(home),
+        }
+        self._home = home
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def adb(self, *arguments: str, deadline_s: float = 20.0) -> subprocess.CompletedProcess[str]:
+        """Run the adb program and return what it says."""
+        return subprocess.run(
+            [self.program, *arguments],
+            env={**os.environ, **self.env, "TMPDIR": str(self._home)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=deadline_s,
+        )
+
+    def start(self) -> None:
+        """Start it, as a child of this process."""
+        with (self._home / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self.program, "nodaemon", "server"],
+                env={**os.environ, **self.env, "TMPDIR": str(self._home)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            with socket.socket() as one:
+                if one.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.005)
+        raise TimeoutError(f"the adb server does not come up; see {self._home / 'server.log'}")
+
+    def kill(self) -> None:
+        """End it as a crash does; the next adb call starts another."""
+        for pid in processes_with(self._mark):
+            os.kill(pid, signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+
+def processes_with(variable: str) -> list[int]:
+    """Return the processes that have ``NAME=VALUE`` in their environment, and are not this one."""
+    found, wanted = [], variable.encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            mine = wanted in (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue  # gone, or another user's
+        if mine and int(folder.name) != os.getpid():
+            found.append(int(folder.name))
+    return found
