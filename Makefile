@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/mobench quickstart
 
-test: $(VENV)/installed $(VENV)/references
+test: $(VENV)/installed $(VENV)/references $(VENV)/standin/fetched
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -26,6 +26,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 $(VENV)/references: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps torchvision timm
 	touch $@
+
+# The real adb and Vulkan in software for the tests of phones; where they are not to be had those tests are skipped.
+$(VENV)/standin/fetched: tests/standin/fetch.sh | $(VENV)/installed
+	tests/standin/fetch.sh $(VENV)/standin
 
 clean:
 	rm -rf $(VENV) artifacts quickstart

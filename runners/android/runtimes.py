@@ -30,7 +30,7 @@ class Kind:
     source: str
 
 
-# From LiteRT 2.3.0 on the GPU library is an artifact of its own, and the CompiledModel API is the one the harness knows.
+# From LiteRT 2.3.0 on the GPU's library is an artifact of its own, and the CompiledModel API is as the harness knows it.
 KINDS: Mapping[str, Kind] = {
     "litert": Kind(
         title="LiteRT",
@@ -38,8 +38,8 @@ KINDS: Mapping[str, Kind] = {
         proof="LiteRtCompiledModelIsNonCpuFullyAccelerated",
         oldest="2.3.0",
         accelerators="libLiteRt*Accelerator.so",
-        source="the AARs com.google.ai.edge.litert:litert and, for the GPU, :litert-gpu, both of one version from 2.3.0 "
-        "on, from Google's Maven repository, or the libraries of LiteRT's release binaries",
+        source="the AARs com.google.ai.edge.litert:litert and, for the GPU, :litert-gpu, both of one version from 2.3.0"
+        " on, from Google's Maven repository, or the libraries of LiteRT's release binaries",
     ),
     "ort": Kind(
         title="ONNX Runtime",
@@ -54,10 +54,8 @@ _ARCHIVES = (".aar", ".zip", ".jar")
 # The libraries that Android offers to programs of the NDK; others must come with the runtime.
 _SYSTEM = frozenset(
     f"lib{name}.so"
-    for name in (
-        "aaudio amidi android binder_ndk c camera2ndk dl EGL GLESv1_CM GLESv2 GLESv3 icu jnigraphics log m mediandk"
-        " nativehelper nativewindow neuralnetworks OpenMAXAL OpenSLES stdc++ sync vulkan z"
-    ).split()
+    for name in """aaudio amidi android binder_ndk c camera2ndk dl EGL GLESv1_CM GLESv2 GLESv3 icu jnigraphics log m
+    mediandk nativehelper nativewindow neuralnetworks OpenMAXAL OpenSLES stdc++ sync vulkan z""".split()
 )
 _VERSION = re.compile(r"\d+\.\d+(\.\d+)*")
 
