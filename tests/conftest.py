@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,8 @@ import numpy as np
 import pytest
 from standin.fixtures import adb_server, phone, standin  # noqa: F401 (fixtures)
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +23,25 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs ../shared (weights, photographs and models, not part of the repository)")
     return SHARED
+
+
+def build_harness(folder: Path, *flags: str) -> Path:
+    """Compile the phone's harness for this machine, without a warning; skip where there is no C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("needs a C compiler, as Debian's package gcc, to build the harness")
+    program = folder / "mobench-harness"
+    sources = sorted(str(path) for path in (ROOT / "android_harness").glob("*.c"))
+    command = [compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", *flags, *sources, "-ldl", "-o", str(program)]
+    built = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert built.returncode == 0, built.stderr
+    return program
+
+
+@pytest.fixture(scope="session")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phone's harness, built for this machine."""
+    return build_harness(tmp_path_factory.mktemp("harness"))
 
 
 @pytest.fixture(autouse=True)

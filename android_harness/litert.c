@@ -1,0 +1,414 @@
+// LiteRT's CompiledModel C API, on declarations of our own: libLiteRt.so comes without headers. Its ABI was not stable
+// before 2.3.0 (creating a model took other arguments) and it tells no version, so that one symbol decides.
+#include "harness.h"
+#include "system.h"
+
+typedef void *handle;
+typedef int status;  // 0 is fine
+
+enum { CPU = 1, GPU = 2 };                                    // hardware, bits
+enum { OPTION_RUNTIME_FOLDER = 22, OPTION_REGISTER = 24 };    // of an environment
+enum { ANY_INTEGER = 2, ANY_STRING = 8 };                     // how an option's value is held
+enum { TO_READ = 0, TO_WRITE = 1 };
+enum { QUANTIZED_PER_TENSOR = 1 };
+enum { STATUS_FILE = 500, STATUS_FLATBUFFER = 501, STATUS_COMPILATION = 504 };
+
+struct option {
+    int tag;
+    struct {
+        int type;
+        union {
+            int64_t integer;
+            const char *string;
+        };
+    } value;
+};
+
+struct layout {
+    uint32_t rank : 7, has_strides : 1;
+    int32_t axes[MAX_RANK];  // less than 0 where open
+    uint32_t strides[MAX_RANK];
+};
+
+struct tensor_type {
+    int element;
+    struct layout layout;
+};
+
+struct quantization {
+    float scale;
+    int64_t zero_point;
+};
+
+_Static_assert(sizeof(struct tensor_type) == 72 && sizeof(struct option) == 24, "LiteRT's own layout");
+
+// Every function that is used, as it is since 2.3.0: its name without LiteRt, its result, and what it takes.
+#define FUNCTIONS(F)                                                                                       \
+    F(CreateEnvironment, status, (int count, const struct option *options, handle *environment))           \
+    F(GetNumAccelerators, status, (handle environment, size_t *count))                                     \
+    F(GetAccelerator, status, (handle environment, size_t index, handle *accelerator))                     \
+    F(GetAcceleratorName, status, (handle accelerator, const char **name))                                 \
+    F(GetAcceleratorHardwareSupport, status, (handle accelerator, int *hardware))                          \
+    F(CreateModelFromFile, status, (handle environment, const char *path, handle *model))                  \
+    F(GetNumModelSignatures, status, (handle model, size_t *count))                                        \
+    F(GetModelSignature, status, (handle model, size_t index, handle *signature))                          \
+    F(GetSignatureSubgraph, status, (handle signature, handle *subgraph))                                  \
+    F(GetNumSubgraphOps, status, (handle subgraph, size_t *count))                                         \
+    F(GetNumSignatureInputs, status, (handle signature, size_t *count))                                    \
+    F(GetNumSignatureOutputs, status, (handle signature, size_t *count))                                   \
+    F(GetSignatureInputTensorByIndex, status, (handle signature, size_t index, handle *tensor))            \
+    F(GetSignatureOutputTensorByIndex, status, (handle signature, size_t index, handle *tensor))           \
+    F(GetTensorName, status, (handle tensor, const char **name))                                           \
+    F(GetRankedTensorType, status, (handle tensor, struct tensor_type *type))                              \
+    F(GetQuantizationTypeId, status, (handle tensor, int *kind))                                           \
+    F(GetPerTensorQuantization, status, (handle tensor, struct quantization *quantization))                \
+    F(CreateOptions, status, (handle *options))                                                            \
+    F(SetOptionsHardwareAccelerators, status, (handle options, int hardware))                              \
+    F(CreateOpaqueOptions, status, (const char *name, void *text, void (*release)(void *), handle *opaque)) \
+    F(AddOpaqueOptions, status, (handle options, handle opaque))                                           \
+    F(CreateCompiledModel, status, (handle environment, handle model, handle options, handle *compiled))   \
+    F(CompiledModelIsFullyAccelerated, status, (handle compiled, bool *full))                              \
+    F(CompiledModelIsNonCpuFullyAccelerated, status, (handle compiled, bool *full))                        \
+    F(CompiledModelResizeInputTensorNonStrict, status,                                                     \
+      (handle compiled, size_t signature, size_t index, const int *axes, size_t rank))                     \
+    F(GetCompiledModelInputBufferRequirements, status,                                                     \
+      (handle compiled, size_t signature, size_t index, handle *requirements))                             \
+    F(GetCompiledModelOutputBufferRequirements, status,                                                    \
+      (handle compiled, size_t signature, size_t index, handle *requirements))                             \
+    F(GetCompiledModelOutputTensorLayouts, status,                                                         \
+      (handle compiled, size_t signature, size_t count, struct layout *layouts, bool update))              \
+    F(CreateManagedTensorBufferFromRequirements, status,                                                   \
+      (handle environment, const struct tensor_type *type, handle requirements, handle *buffer))           \
+    F(LockTensorBuffer, status, (handle buffer, void **bytes, int mode))                                   \
+    F(UnlockTensorBuffer, status, (handle buffer))                                                         \
+    F(RunCompiledModel, status,                                                                            \
+      (handle compiled, size_t signature, size_t n_in, handle *in, size_t n_out, handle *out))
+
+#define MEMBER(name, result, arguments) result(*name) arguments;
+static struct {
+    FUNCTIONS(MEMBER)
+} lite;
+
+#define SLOT(name, result, arguments) {"LiteRt" #name, (void **)(void *)&lite.name},
+static const struct {
+    const char *name;
+    void **slot;
+} SYMBOLS[] = {FUNCTIONS(SLOT)};
+
+static const char *model_name, *failed_step;
+static int failed_code;
+static bool on_gpu;
+static handle environment, compiled;
+static size_t n_inputs, n_outputs;
+static handle inputs[MAX_TENSORS], outputs[MAX_TENSORS];
+static struct tensor known_outputs[MAX_TENSORS];
+
+static bool open_library(const struct config *config, char *version, size_t size, struct fault *fault) {
+    (void)size;
+    version[0] = '\0';
+    void *library = dlopen(config->library, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL)
+        return fail(fault, "session", "LiteRT cannot be loaded", "run: mobench android setup", "%s", dlerror());
+    for (size_t i = 0; i < sizeof SYMBOLS / sizeof *SYMBOLS; i++) {
+        *SYMBOLS[i].slot = dlsym(library, SYMBOLS[i].name);
+        if (*SYMBOLS[i].slot == NULL)
+            return fail(fault, "session", "this is no LiteRT that the harness knows", "take LiteRT 2.3.0 or newer",
+                        "%s has no %s", config->library, SYMBOLS[i].name);
+    }
+    return true;
+}
+
+static enum dtype to_dtype(int element) {
+    switch (element) {
+        case 1: return FLOAT32;
+        case 2: return INT32;
+        case 3: return UINT8;
+        case 4: return INT64;
+        case 6: return BOOL;
+        case 7: return INT16;
+        case 9: return INT8;
+        case 10: return FLOAT16;
+        case 11: return FLOAT64;
+        case 13: return UINT64;
+        case 16: return UINT32;
+        case 17: return UINT16;
+        case 19: return BFLOAT16;
+        default: return OTHER_DTYPE;
+    }
+}
+
+// The part of what the runtime printed that says what went wrong: its last lines with a word for it, in one line.
+static void find_reason(const char *log, int code, char *to, size_t size) {
+    size_t length = (size_t)snprintf(to, size, "status %d", code);
+    static const char *const WORDS[] = {"ERROR", "rror:", "not supported", "nsupported", "ailed", "ustom op", "Invalid"};
+    for (const char *line = log; line != NULL && *line != '\0';) {
+        const char *end = strchr(line, '\n');
+        size_t bytes = end == NULL ? strlen(line) : (size_t)(end - line);
+        bool telling = false;
+        for (size_t i = 0; i < sizeof WORDS / sizeof *WORDS && !telling; i++) {
+            const char *found = strstr(line, WORDS[i]);
+            telling = found != NULL && found < line + bytes;
+        }
+        if (telling && length + bytes + 3 < size)
+            length += (size_t)snprintf(to + length, size - length, "; %.*s", (int)bytes, line);
+        line = end == NULL ? NULL : end + 1;
+    }
+}
+
+// Note which step failed; load() tells why, once what the runtime printed is known.
+static bool fail_to_load(const char *step, int code) {
+    failed_step = step;
+    failed_code = code;
+    return false;
+}
+
+static bool explain_load(const char *log, struct fault *fault) {
+    char what[NAME_BYTES + 64], reason[600];
+    find_reason(log, failed_code, reason, sizeof reason);
+    if (strstr(log, "unresolved custom op") != NULL) {
+        snprintf(what, sizeof what, "%s needs an operator litert does not have", model_name);
+        return fail(fault, "session", what, "export it without this operator", "%s", reason);
+    }
+    snprintf(what, sizeof what, "litert cannot load or run %s", model_name);
+    return fail(fault, "session", what, "check the file, or export it again", "%s: %s", failed_step, reason);
+}
+
+static bool make_environment(const struct config *config) {
+    struct option options[2] = {
+        {OPTION_REGISTER, {ANY_INTEGER, {.integer = on_gpu ? CPU | GPU : CPU}}},
+        {OPTION_RUNTIME_FOLDER, {ANY_STRING, {.string = config->accelerators}}},
+    };
+    status code = lite.CreateEnvironment(on_gpu ? 2 : 1, options, &environment);
+    return code == 0 || fail_to_load("no environment", code);
+}
+
+// Without an accelerator, asking for GPU and CPU would run on the CPU and say that all is accelerated.
+static bool find_gpu(const struct config *config, struct model *model, struct fault *fault) {
+    size_t count = 0;
+    lite.GetNumAccelerators(environment, &count);
+    for (size_t i = 0; i < count; i++) {
+        handle accelerator;
+        int hardware = 0;
+        const char *name = NULL;
+        if (lite.GetAccelerator(environment, i, &accelerator) != 0) continue;
+        if (lite.GetAcceleratorHardwareSupport(accelerator, &hardware) != 0 || !(hardware & GPU)) continue;
+        if (lite.GetAcceleratorName(accelerator, &name) != 0 || name == NULL) name = "GPU";
+        snprintf(model->got, sizeof model->got, "%s %s", name, config->provider + strlen("gpu-"));
+        return true;
+    }
+    return fail(fault, "session", "LiteRT finds no GPU here", "run: mobench android setup, with the GPU accelerator",
+                "no accelerator library in %s that can be loaded", config->accelerators);
+}
+
+static bool add_options(handle options, const char *name, const char *text) {
+    handle opaque;
+    char *copy = strdup(text);  // LiteRT frees it
+    status code = copy == NULL ? 2 : lite.CreateOpaqueOptions(name, copy, free, &opaque);
+    if (code == 0) code = lite.AddOpaqueOptions(options, opaque);
+    return code == 0 || fail_to_load("no options", code);
+}
+
+static bool compile(const struct config *config, handle file) {
+    handle options;
+    char threads[32];
+    status code = lite.CreateOptions(&options);
+    if (code == 0) code = lite.SetOptionsHardwareAccelerators(options, on_gpu ? GPU : CPU);
+    if (code != 0) return fail_to_load("no options", code);
+    snprintf(threads, sizeof threads, "num_threads = %d\n", config->threads);
+    if (!add_options(options, "xnnpack", threads)) return false;
+    const char *precision = strcmp(config->provider, "gpu-fp16") == 0 ? "precision = 1\n" : "precision = 2\n";
+    if (on_gpu && !add_options(options, "gpu_options", precision)) return false;
+    code = lite.CreateCompiledModel(environment, file, options, &compiled);
+    return code == 0 || fail_to_load("not compiled", code);
+}
+
+static bool describe(handle tensor, struct tensor *to, struct tensor_type *type) {
+    const char *name = "";
+    int kind = 0;
+    struct quantization quantization;
+    if (lite.GetTensorName(tensor, &name) == 0 && name != NULL) snprintf(to->name, sizeof to->name, "%s", name);
+    status code = lite.GetRankedTensorType(tensor, type);
+    if (code != 0 || type->layout.rank > MAX_RANK) return fail_to_load("a tensor without a shape", code);
+    to->dtype = to_dtype(type->element);
+    to->rank = (int)type->layout.rank;
+    for (int axis = 0; axis < to->rank; axis++) to->shape[axis] = type->layout.axes[axis];
+    if (lite.GetQuantizationTypeId(tensor, &kind) == 0 && kind == QUANTIZED_PER_TENSOR &&
+        lite.GetPerTensorQuantization(tensor, &quantization) == 0 && quantization.scale != 0) {
+        to->quantized = true;
+        to->scale = (double)quantization.scale;
+        to->zero_point = quantization.zero_point;
+    }
+    return true;
+}
+
+static bool make_buffer(bool input, size_t index, struct tensor_type *type, const struct tensor *tensor,
+                        struct fault *fault) {
+    handle requirements;
+    for (int axis = 0; axis < tensor->rank; axis++) type->layout.axes[axis] = (int32_t)tensor->shape[axis];
+    if (count_elements(tensor) < 0 || element_bytes(tensor->dtype) == 0) {
+        char what[NAME_BYTES + 32];
+        snprintf(what, sizeof what, "%s '%s'", input ? "input" : "output", tensor->name);
+        return fail(fault, "session", what, "export it with fixed shapes",
+                    element_bytes(tensor->dtype) ? "its shape is only known when the model runs"
+                                                 : "its dtype is none that NumPy has");
+    }
+    status code = input ? lite.GetCompiledModelInputBufferRequirements(compiled, 0, index, &requirements)
+                        : lite.GetCompiledModelOutputBufferRequirements(compiled, 0, index, &requirements);
+    if (code == 0)
+        code = lite.CreateManagedTensorBufferFromRequirements(environment, type, requirements,
+                                                              input ? &inputs[index] : &outputs[index]);
+    return code == 0 || fail_to_load(input ? "no input buffer" : "no output buffer", code);
+}
+
+static bool make_inputs(const struct config *config, handle signature, struct model *model, struct fault *fault) {
+    struct tensor_type types[MAX_TENSORS];
+    for (size_t i = 0; i < n_inputs; i++) {
+        handle tensor;
+        status code = lite.GetSignatureInputTensorByIndex(signature, i, &tensor);
+        if (code != 0) return fail_to_load("no input", code);
+        struct tensor *input = &model->inputs[i];
+        if (!describe(tensor, input, &types[i])) return false;
+        struct tensor file = *input;
+        if (!settle_shape(config, i == 0, true, input, fault)) return false;
+        if (memcmp(file.shape, input->shape, sizeof file.shape) == 0) continue;
+        int axes[MAX_RANK];
+        for (int axis = 0; axis < input->rank; axis++) axes[axis] = (int)input->shape[axis];
+        code = lite.CompiledModelResizeInputTensorNonStrict(compiled, 0, i, axes, (size_t)input->rank);
+        if (code != 0) return fail_to_load("an input cannot be resized", code);
+    }
+    for (size_t i = 0; i < n_inputs; i++)
+        if (!make_buffer(true, i, &types[i], &model->inputs[i], fault)) return false;
+    return true;
+}
+
+static bool make_outputs(handle signature, struct model *model, struct fault *fault) {
+    static struct layout layouts[MAX_TENSORS];
+    struct tensor_type type;
+    status code = lite.GetCompiledModelOutputTensorLayouts(compiled, 0, n_outputs, layouts, true);
+    for (size_t i = 0; i < n_outputs && code == 0; i++) {
+        handle tensor;
+        struct tensor *output = &model->outputs[i];
+        code = lite.GetSignatureOutputTensorByIndex(signature, i, &tensor);
+        if (code != 0) break;
+        if (!describe(tensor, output, &type)) return false;
+        type.layout = layouts[i];
+        output->rank = layouts[i].rank > MAX_RANK ? 0 : (int)layouts[i].rank;
+        for (int axis = 0; axis < output->rank; axis++) output->shape[axis] = layouts[i].axes[axis];
+        if (!make_buffer(false, i, &type, output, fault)) return false;
+    }
+    memcpy(known_outputs, model->outputs, sizeof known_outputs);
+    return code == 0 || fail_to_load("no outputs", code);
+}
+
+// The runtime prints "Replacing 65 out of 68 node(s) with delegate (NAME) node, yielding 2 partitions for subgraph 0".
+static void count_nodes(const char *log, size_t total, struct model *model) {
+    bool full = false;
+    model->nodes_total = (int64_t)total;
+    model->nodes_delegated = -1;
+    if (lite.CompiledModelIsFullyAccelerated(compiled, &full) == 0 && full) model->nodes_delegated = (int64_t)total;
+    for (const char *at = log; (at = strstr(at, "Replacing ")) != NULL; at++) {
+        char *end;
+        long long some = strtoll(at + strlen("Replacing "), &end, 10);
+        if (strncmp(end, " out of ", 8) != 0) continue;
+        long long all = strtoll(end + 8, &end, 10);
+        if (strncmp(end, " node(s) with delegate", 22) != 0) continue;
+        const char *line = strchr(end, '\n'), *main = strstr(end, "for subgraph 0");
+        if (main == NULL || (line != NULL && main > line)) continue;
+        model->nodes_delegated = some;
+        model->nodes_total = all;
+        return;
+    }
+}
+
+static bool load_kept(const struct config *config, struct model *model, size_t *total, struct fault *fault) {
+    handle file, signature, subgraph;
+    size_t count = 0;
+    if (!make_environment(config)) return false;
+    if (on_gpu && !find_gpu(config, model, fault)) return false;
+    status code = lite.CreateModelFromFile(environment, config->model, &file);
+    if (code != 0) return fail_to_load("not a TFLite file that it reads", code);
+    if (!compile(config, file)) return false;
+    code = lite.GetNumModelSignatures(file, &count);
+    if (code == 0) code = lite.GetModelSignature(file, 0, &signature);
+    if (code == 0) code = lite.GetSignatureSubgraph(signature, &subgraph);
+    if (code == 0) code = lite.GetNumSubgraphOps(subgraph, total);
+    if (code == 0) code = lite.GetNumSignatureInputs(signature, &n_inputs);
+    if (code == 0) code = lite.GetNumSignatureOutputs(signature, &n_outputs);
+    if (code != 0 || n_inputs > MAX_TENSORS || n_outputs > MAX_TENSORS || n_outputs == 0)
+        return fail_to_load("no signature", code);
+    model->n_inputs = n_inputs;
+    model->n_outputs = n_outputs;
+    return make_inputs(config, signature, model, fault) && make_outputs(signature, model, fault);
+}
+
+static bool load(const struct config *config, struct model *model, struct fault *fault) {
+    size_t total = 0;
+    bool full = false;
+    model_name = config->name;
+    on_gpu = strncmp(config->provider, "gpu-", 4) == 0;
+    if (!on_gpu && config->provider[0] != '\0' && strcmp(config->provider, "xnnpack") != 0)
+        return fail(fault, "bad_input", config->provider, "take xnnpack, gpu-fp16 or gpu-fp32",
+                    "LiteRT has no such delegate");
+    snprintf(model->asked, sizeof model->asked, on_gpu ? "GPU %s" : "XNNPACK", config->provider + 4);
+    keep_log();
+    bool loaded = load_kept(config, model, &total, fault);
+    const char *log = release_log();
+    if (!loaded) return explain_load(log, fault);
+    count_nodes(log, total, model);
+    if (!on_gpu) {
+        snprintf(model->got, sizeof model->got, "%s", model->nodes_delegated ? "XNNPACK" : "built-in kernels");
+    } else if (lite.CompiledModelIsNonCpuFullyAccelerated(compiled, &full) != 0 || !full ||
+               model->nodes_delegated != model->nodes_total) {
+        return fail(fault, "session", "partial", "export it without them", "the GPU left nodes on the CPU");
+    }
+    return true;
+}
+
+static bool set_input(size_t index, const void *bytes, size_t size, struct fault *fault) {
+    void *to;
+    status code = lite.LockTensorBuffer(inputs[index], &to, TO_WRITE);
+    if (code == 0) {
+        memcpy(to, bytes, size);
+        code = lite.UnlockTensorBuffer(inputs[index]);
+    }
+    return code == 0 || fail(fault, "session", model_name, "", "its input cannot be written: status %d", code);
+}
+
+static int invoke(void) {
+    status code = lite.RunCompiledModel(compiled, 0, n_inputs, inputs, n_outputs, outputs);
+    if (!on_gpu || code != 0) return code;
+    // A GPU's queue may still be at work: an inference ends when its outputs can be read.
+    for (size_t i = 0; i < n_outputs && code == 0; i++) {
+        void *bytes;
+        code = lite.LockTensorBuffer(outputs[i], &bytes, TO_READ);
+        if (code == 0) code = lite.UnlockTensorBuffer(outputs[i]);
+    }
+    return code;
+}
+
+static bool explain(int code, struct fault *fault) {
+    char what[NAME_BYTES + 32];
+    snprintf(what, sizeof what, "%s fails when invoked", model_name);
+    return fail(fault, "session", what, "see the runtime's message", "status %d", code);
+}
+
+static bool describe_outputs(struct model *model, struct fault *fault) {
+    (void)fault;
+    memcpy(model->outputs, known_outputs, sizeof known_outputs);
+    return true;
+}
+
+static bool read_output(void *bytes, size_t size, struct fault *fault) {
+    void *from;
+    status code = lite.LockTensorBuffer(outputs[0], &from, TO_READ);
+    if (code == 0) {
+        memcpy(bytes, from, size);
+        code = lite.UnlockTensorBuffer(outputs[0]);
+    }
+    return code == 0 || fail(fault, "session", model_name, "", "its output cannot be read: status %d", code);
+}
+
+const struct runtime litert_runtime = {
+    .name = "litert", .open = open_library, .load = load, .set_input = set_input, .invoke = invoke,
+    .explain = explain, .describe_outputs = describe_outputs, .read_output = read_output,
+};

@@ -1,0 +1,242 @@
+// ONNX Runtime through OrtGetApiBase, on declarations of our own: the API is a table of functions that only grows, so
+// that a function's place in it is its declaration. Everything used here is in version 12 (1.12.0, 2022) and later.
+#include "harness.h"
+
+enum { API_VERSION = 12 };
+
+// Places in the table, as csharp/src/Microsoft.ML.OnnxRuntime/NativeMethods.shared.cs lists them.
+enum place {
+    GET_ERROR_MESSAGE = 2, CREATE_ENV = 3, CREATE_SESSION = 7, CREATE_SESSION_OPTIONS = 10,
+    SET_LOG_SEVERITY = 22, SET_INTRA_THREADS = 24, SET_INTER_THREADS = 25,
+    INPUT_COUNT = 30, OUTPUT_COUNT = 31, INPUT_TYPE = 33, INPUT_NAME = 36, OUTPUT_NAME = 37,
+    CREATE_TENSOR = 49, IS_TENSOR = 50, TENSOR_DATA = 51, TYPE_TO_TENSOR = 55,
+    ELEMENT_TYPE = 60, RANK = 61, AXES = 62, VALUE_SHAPE = 65, CPU_MEMORY = 69,
+    ALLOCATOR_FREE = 76, DEFAULT_ALLOCATOR = 78, RELEASE_STATUS = 93, RELEASE_VALUE = 96, RELEASE_SHAPE = 99,
+    AVAILABLE_PROVIDERS = 125, ADD_CONFIG = 130, RUN_WITH_BINDING = 133, CREATE_BINDING = 134, BIND_INPUT = 136,
+    BIND_OUTPUT_TO_DEVICE = 138, BOUND_OUTPUTS = 140, APPEND_PROVIDER = 216,
+};
+
+typedef void *handle;
+typedef void *status;  // NULL is fine; else it holds a message
+
+struct base {
+    const void *const *(*api)(uint32_t version);
+    const char *(*version)(void);
+};
+
+static const void *const *table;
+
+// A function of the table, with its type: all but the two below return a status.
+#define CALL(place, types) ((status(*) types)(uintptr_t)table[place])
+
+static const char *model_name;
+static handle session, binding, memory, allocator;
+static size_t n_outputs;
+static void *buffers[MAX_TENSORS];
+static status last_failure;
+
+static void message_of(status failure, char *to, size_t size) {
+    const char *(*get)(status) = (const char *(*)(status))(uintptr_t)table[GET_ERROR_MESSAGE];
+    void (*release)(status) = (void (*)(status))(uintptr_t)table[RELEASE_STATUS];
+    snprintf(to, size, "%s", get(failure));
+    release(failure);
+}
+
+static bool fail_to_load(status failure, struct fault *fault) {
+    char what[NAME_BYTES + 64], why[600];
+    message_of(failure, why, sizeof why);
+    snprintf(what, sizeof what, "ort cannot load or run %s", model_name);
+    return fail(fault, "session", what, "check the file, or export it again", "%s", why);
+}
+
+static bool open_library(const struct config *config, char *version, size_t size, struct fault *fault) {
+    void *library = dlopen(config->library, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL)
+        return fail(fault, "session", "ONNX Runtime cannot be loaded", "run: mobench android setup", "%s", dlerror());
+    const struct base *(*get)(void);
+    *(void **)(void *)&get = dlsym(library, "OrtGetApiBase");
+    if (get == NULL)
+        return fail(fault, "session", "this is no ONNX Runtime", "run: mobench android setup", "%s has no OrtGetApiBase",
+                    config->library);
+    snprintf(version, size, "%s", get()->version());
+    table = get()->api(API_VERSION);
+    return table != NULL || fail(fault, "session", "this ONNX Runtime is too old", "take 1.12.0 or newer",
+                                 "version %s", version);
+}
+
+static bool choose_provider(const struct config *config, handle options, struct model *model, struct fault *fault) {
+    bool xnnpack = strcmp(config->provider, "xnnpack") == 0;
+    if (!xnnpack && config->provider[0] != '\0' && strcmp(config->provider, "cpu") != 0)
+        return fail(fault, "bad_input", config->provider, "take cpu or xnnpack",
+                    "ONNX Runtime has no such execution provider here");
+    snprintf(model->asked, sizeof model->asked, "%s", xnnpack ? "XnnpackExecutionProvider" : "CPUExecutionProvider");
+    snprintf(model->got, sizeof model->got, "%s", model->asked);
+    if (!xnnpack) return true;
+    char **names;
+    int count = 0;
+    bool there = false;
+    status failure = CALL(AVAILABLE_PROVIDERS, (char ***, int *))(&names, &count);
+    for (int i = 0; failure == NULL && i < count; i++) there = there || strcmp(names[i], model->asked) == 0;
+    if (failure == NULL && !there)
+        return fail(fault, "session", model_name, "take a library that has it", "this ONNX Runtime has no %s",
+                    model->asked);
+    // What it does not take would otherwise run on the CPU provider, unsaid.
+    typedef const char *const *strings;
+    if (failure == NULL)
+        failure = CALL(ADD_CONFIG, (handle, const char *, const char *))(options, "session.disable_cpu_ep_fallback", "1");
+    if (failure == NULL)
+        failure = CALL(APPEND_PROVIDER, (handle, const char *, strings, strings, size_t))(options, "XNNPACK", NULL, NULL, 0);
+    return failure == NULL || fail_to_load(failure, fault);
+}
+
+static bool make_session(const struct config *config, struct model *model, struct fault *fault) {
+    enum { LOG_ERRORS = 3 };
+    handle environment, options;
+    status failure = CALL(CREATE_ENV, (int, const char *, handle *))(LOG_ERRORS, "mobench", &environment);
+    if (failure == NULL) failure = CALL(CREATE_SESSION_OPTIONS, (handle *))(&options);
+    if (failure == NULL) failure = CALL(SET_LOG_SEVERITY, (handle, int))(options, LOG_ERRORS);
+    if (failure == NULL) failure = CALL(SET_INTRA_THREADS, (handle, int))(options, config->threads);
+    if (failure == NULL) failure = CALL(SET_INTER_THREADS, (handle, int))(options, 1);
+    // Threads may spin while they run, as in any application, but not on into the next cell's block.
+    if (failure == NULL)
+        failure = CALL(ADD_CONFIG, (handle, const char *, const char *))(options, "session.force_spinning_stop", "1");
+    if (failure != NULL) return fail_to_load(failure, fault);
+    if (!choose_provider(config, options, model, fault)) return false;
+    failure = CALL(CREATE_SESSION, (handle, const char *, handle, handle *))(environment, config->model, options, &session);
+    if (failure == NULL) failure = CALL(CREATE_BINDING, (handle, handle *))(session, &binding);
+    if (failure == NULL) failure = CALL(DEFAULT_ALLOCATOR, (handle *))(&allocator);
+    if (failure == NULL) failure = CALL(CPU_MEMORY, (int, int, handle *))(1, 0, &memory);  // the arena's, the default kind
+    return failure == NULL || fail_to_load(failure, fault);
+}
+
+static enum dtype to_dtype(int element) {
+    static const enum dtype KNOWN[] = {OTHER_DTYPE, FLOAT32, UINT8, INT8, UINT16, INT16, INT32, INT64, OTHER_DTYPE,
+                                       BOOL, FLOAT16, FLOAT64, UINT32, UINT64, OTHER_DTYPE, OTHER_DTYPE, BFLOAT16};
+    return element >= 0 && element < (int)(sizeof KNOWN / sizeof *KNOWN) ? KNOWN[element] : OTHER_DTYPE;
+}
+
+static status describe(handle shape, struct tensor *to) {
+    int element = 0;
+    size_t rank = 0;
+    status failure = CALL(ELEMENT_TYPE, (handle, int *))(shape, &element);
+    if (failure == NULL) failure = CALL(RANK, (handle, size_t *))(shape, &rank);
+    to->dtype = rank > MAX_RANK ? OTHER_DTYPE : to_dtype(element);
+    to->rank = rank > MAX_RANK ? 0 : (int)rank;
+    if (failure == NULL) failure = CALL(AXES, (handle, int64_t *, size_t))(shape, to->shape, (size_t)to->rank);
+    return failure;
+}
+
+static status copy_name(enum place place, size_t index, char *to, size_t size) {
+    char *name;
+    status failure = CALL(place, (handle, size_t, handle, char **))(session, index, allocator, &name);
+    if (failure != NULL) return failure;
+    snprintf(to, size, "%s", name);
+    return CALL(ALLOCATOR_FREE, (handle, void *))(allocator, name);
+}
+
+static bool bind_input(const struct config *config, size_t index, struct tensor *input, struct fault *fault) {
+    handle type, shape = NULL, value;
+    status failure = copy_name(INPUT_NAME, index, input->name, sizeof input->name);
+    if (failure == NULL) failure = CALL(INPUT_TYPE, (handle, size_t, handle *))(session, index, &type);
+    if (failure == NULL) failure = CALL(TYPE_TO_TENSOR, (handle, handle *))(type, &shape);
+    if (failure == NULL && shape != NULL) failure = describe(shape, input);
+    if (failure != NULL) return fail_to_load(failure, fault);
+    if (shape != NULL && !settle_shape(config, index == 0, false, input, fault)) return false;
+    int64_t count = count_elements(input);
+    size_t size = count < 0 ? 0 : (size_t)count * element_bytes(input->dtype);
+    if (shape == NULL || element_bytes(input->dtype) == 0 || count < 0)
+        return fail(fault, "session", input->name, "give it inputs that are tensors of numbers",
+                    "no input that the harness can make");
+    if (posix_memalign(&buffers[index], 64, size ? size : 1) != 0)
+        return fail(fault, "session", input->name, "take a smaller batch", "no memory for %zu bytes", size);
+    struct { int type; } element = {0};
+    CALL(ELEMENT_TYPE, (handle, int *))(shape, &element.type);
+    failure = CALL(CREATE_TENSOR, (handle, void *, size_t, const int64_t *, size_t, int, handle *))(
+        memory, buffers[index], size, input->shape, (size_t)input->rank, element.type, &value);
+    if (failure == NULL) failure = CALL(BIND_INPUT, (handle, const char *, handle))(binding, input->name, value);
+    return failure == NULL || fail_to_load(failure, fault);
+}
+
+static bool load(const struct config *config, struct model *model, struct fault *fault) {
+    model_name = config->name;
+    model->nodes_delegated = model->nodes_total = -1;  // the one provider runs every node, or the session does not load
+    if (!make_session(config, model, fault)) return false;
+    status failure = CALL(INPUT_COUNT, (handle, size_t *))(session, &model->n_inputs);
+    if (failure == NULL) failure = CALL(OUTPUT_COUNT, (handle, size_t *))(session, &n_outputs);
+    if (failure != NULL) return fail_to_load(failure, fault);
+    if (model->n_inputs > MAX_TENSORS || n_outputs > MAX_TENSORS)
+        return fail(fault, "session", model_name, "", "more than %d inputs or outputs", MAX_TENSORS);
+    for (size_t i = 0; i < model->n_inputs; i++)
+        if (!bind_input(config, i, &model->inputs[i], fault)) return false;
+    for (size_t i = 0; i < n_outputs; i++) {
+        struct tensor *output = &model->outputs[i];
+        failure = copy_name(OUTPUT_NAME, i, output->name, sizeof output->name);
+        if (failure == NULL)
+            failure = CALL(BIND_OUTPUT_TO_DEVICE, (handle, const char *, handle))(binding, output->name, memory);
+        if (failure != NULL) return fail_to_load(failure, fault);
+    }
+    return true;
+}
+
+static bool set_input(size_t index, const void *bytes, size_t size, struct fault *fault) {
+    (void)fault;
+    memcpy(buffers[index], bytes, size);
+    return true;
+}
+
+static int invoke(void) {
+    last_failure = CALL(RUN_WITH_BINDING, (handle, handle, handle))(session, NULL, binding);
+    return last_failure != NULL;
+}
+
+static bool explain(int code, struct fault *fault) {
+    (void)code;
+    char what[NAME_BYTES + 32], why[600];
+    message_of(last_failure, why, sizeof why);
+    snprintf(what, sizeof what, "%s fails when invoked", model_name);
+    return fail(fault, "session", what, "see the runtime's message", "%s", why);
+}
+
+// Describe the bound outputs; copy the beginning of the first one where `bytes` is given.
+static status visit_outputs(struct tensor *tensors, void *bytes, size_t size) {
+    handle *values;
+    size_t count = 0;
+    status failure = CALL(BOUND_OUTPUTS, (handle, handle, handle **, size_t *))(binding, allocator, &values, &count);
+    void (*release)(handle) = (void (*)(handle))(uintptr_t)table[RELEASE_VALUE];
+    void (*release_shape)(handle) = (void (*)(handle))(uintptr_t)table[RELEASE_SHAPE];
+    for (size_t i = 0; i < count; i++) {
+        int is_tensor = 0;
+        handle shape;
+        void *data;
+        if (failure == NULL) failure = CALL(IS_TENSOR, (handle, int *))(values[i], &is_tensor);
+        if (failure == NULL && is_tensor && tensors != NULL) {
+            failure = CALL(VALUE_SHAPE, (handle, handle *))(values[i], &shape);
+            if (failure == NULL) failure = describe(shape, &tensors[i]);
+            if (failure == NULL) release_shape(shape);
+        }
+        if (failure == NULL && is_tensor && bytes != NULL && i == 0) {
+            failure = CALL(TENSOR_DATA, (handle, void **))(values[i], &data);
+            if (failure == NULL) memcpy(bytes, data, size);
+        }
+        release(values[i]);
+    }
+    if (count > 0) CALL(ALLOCATOR_FREE, (handle, void *))(allocator, values);
+    return failure;
+}
+
+static bool describe_outputs(struct model *model, struct fault *fault) {
+    model->n_outputs = n_outputs;
+    for (size_t i = 0; i < n_outputs; i++) model->outputs[i].dtype = OTHER_DTYPE;  // of what is no tensor
+    status failure = visit_outputs(model->outputs, NULL, 0);
+    return failure == NULL || fail_to_load(failure, fault);
+}
+
+static bool read_output(void *bytes, size_t size, struct fault *fault) {
+    status failure = visit_outputs(NULL, bytes, size);
+    return failure == NULL || fail_to_load(failure, fault);
+}
+
+const struct runtime ort_runtime = {
+    .name = "ort", .open = open_library, .load = load, .set_input = set_input, .invoke = invoke,
+    .explain = explain, .describe_outputs = describe_outputs, .read_output = read_output,
+};
