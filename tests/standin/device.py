@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import signal
+import subprocess
 import threading
 import time
 import uuid
@@ -77,6 +78,9 @@ class StandIn:
         self._links: set[Link] = set()
         self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Future[Any]] = set()
+        self._telling: set[asyncio.Future[None]] = set()
+        self._closing = False
+        self._attaching = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=f"stand-in {profile}", daemon=True)
 
@@ -151,21 +155,22 @@ class StandIn:
     def cut(self) -> None:
         """Pull the cable: the link drops, and no other comes up."""
         self._call(self._unplug)
+        self._settle()
 
     def plug_in(self) -> None:
         """Plug it in again, with whatever else was wrong with the link gone."""
         self._call(self._plug)
-        self._attach()
+        self._settle()
 
     def offline(self) -> None:
         """Let the daemon hang: a link comes up, and nobody answers on it."""
         self.strike_now(Fault(kind="offline", back_s=None))
-        self._attach()
+        self._settle()
 
     def unauthorized(self) -> None:
         """Let the phone not know the host's key."""
         self.strike_now(Fault(kind="unauthorized", back_s=None))
-        self._attach()
+        self._settle()
 
     def reboot(self, *, down_s: float | None = 0.5) -> None:
         """Restart: all processes end, and after ``down_s`` seconds the phone is back with a new boot_id."""
@@ -279,17 +284,12 @@ class StandIn:
         back: Callable[[], None] | None = None
         if fault.kind in ("cut", "offline", "unauthorized", "reboot"):
             self._unplug()
-            self.mute = fault.kind == "offline"
-            self.authorized = fault.kind != "unauthorized"
+            back = self._plug
             if fault.kind == "reboot":
                 self._go_down()
                 back = self._come_up
-            elif fault.kind == "cut":
-                back = self._plug_and_attach
-            else:
-                self._plug()
-                self._in_background(self._attach)
-                back = self._plug_and_attach
+            elif fault.kind != "cut":
+                self._plug(mute=fault.kind == "offline", authorized=fault.kind != "unauthorized")
         elif fault.kind == "server":
             self.server.kill()
             back = lambda: self._in_background(self._attach)  # noqa: E731
@@ -312,22 +312,20 @@ class StandIn:
             self._loop.call_later(fault.back_s, back)
 
     def _unplug(self) -> None:
+        """Drop the link; a USB port tells the adb server so, a network does not."""
+        self._in_background(self._detach)
         if self._listener is not None:
             self._listener.close()
             self._listener = None
         for link in list(self._links):
             link.cut()
 
-    def _plug(self) -> None:
-        """Listen on the port it always had, and answer."""
+    def _plug(self, *, mute: bool = False, authorized: bool = True) -> None:
+        """Listen on the port it always had, and tell the adb server."""
         for link in list(self._links):
             link.cut()
-        self.mute, self.authorized = False, True
-        if self._listener is None:
-            self._keep(self._listen())
-
-    def _plug_and_attach(self) -> None:
-        self._plug()
+        self.mute, self.authorized = mute, authorized
+        self._keep(self._listen())
         self._in_background(self._attach)
 
     async def _listen(self) -> None:
@@ -345,8 +343,25 @@ class StandIn:
 
     def _attach(self) -> None:
         """Do what a USB port does by itself: tell the adb server that something is there."""
-        with contextlib.suppress(Exception):
-            self.server.adb("connect", self.serial, deadline_s=5)
+        self._tell_server("disconnect", "connect")
+
+    def _detach(self) -> None:
+        self._tell_server("disconnect")
+
+    def _tell_server(self, *words: str) -> None:
+        with self._attaching:
+            for word in words:
+                if not self._closing:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self.server.adb(word, self.serial, deadline_s=5)
+
+    def _settle(self) -> None:
+        """Wait until the adb server has been told."""
+
+        async def wait() -> None:
+            await asyncio.gather(*self._telling)
+
+        asyncio.run_coroutine_threadsafe(wait(), self._loop).result(20)
 
     async def _reboot_service(self, stream: Stream) -> None:
         self.strike(Fault(kind="reboot", back_s=0.5))
@@ -357,7 +372,7 @@ class StandIn:
         self.set_file("/proc/sys/kernel/random/boot_id", f"{uuid.uuid4()}\n")
 
     def _come_up(self) -> None:
-        self._plug_and_attach()
+        self._plug()
         self._loop.call_later(_BOOT_S, self.setprop, "sys.boot_completed", "1")
 
     def _slow_down(self, factor: float) -> None:
@@ -417,8 +432,8 @@ class StandIn:
         task.add_done_callback(self._tasks.discard)
 
     def _in_background(self, work: Callable[[], None]) -> None:
-        self._tasks.add(future := self._loop.run_in_executor(None, work))
-        future.add_done_callback(self._tasks.discard)
+        self._telling.add(future := self._loop.run_in_executor(None, work))
+        future.add_done_callback(self._telling.discard)
 
     def _furnish(self) -> None:
         """Make the phone's folders, files, properties and programs."""
@@ -465,11 +480,9 @@ class StandIn:
 
     def close(self) -> None:
         """End the daemon, its programs and its adb server."""
-        if self._own_server:
-            self.server.kill()
-        elif self._thread.is_alive():
-            with contextlib.suppress(Exception):
-                self.server.adb("disconnect", self.serial, deadline_s=5)
+        if not self._own_server:
+            self._detach()
+        self._closing = True
         if self._thread.is_alive():
             self.faults.slowness = 1.0
             self._call(self._unplug)
@@ -478,6 +491,8 @@ class StandIn:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(10)
             self._loop.close()
+        if self._own_server:
+            self.server.kill()
 
     async def _finish(self) -> None:
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]

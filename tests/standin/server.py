@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -85,7 +86,9 @@ class AdbServer:
     def kill(self) -> None:
         """End it as a crash does; the next adb call starts another."""
         for pid in processes_with(self._mark):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                if b"server" in Path(f"/proc/{pid}/cmdline").read_bytes():  # its clients end by themselves
+                    os.kill(pid, signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
             self._process = None

@@ -14,7 +14,7 @@ import signal
 import struct
 import subprocess
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from standin.faults import CutShortError
 from standin.link import LinkLostError, Stream
@@ -118,20 +118,14 @@ async def serve(device: StandIn, stream: Stream) -> None:
         pumps.append(asyncio.create_task(pump(process.stderr.fileno(), STDERR)))
     gone = asyncio.create_task(stream.closed.wait())
     try:
-        running = asyncio.gather(*pumps)
-        await asyncio.wait([running, gone], return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            raise LinkLostError
-        try:
-            running.result()
-        except CutShortError as short:
-            await send(STDOUT, short.args[0])
-            process.kill()
-            status = 0
-        else:
-            status = await ended
+        status = await _end(pumps, gone, ended)
         if packets:
             await send(EXIT, bytes([status if status >= 0 else 128 - status]))
+    except CutShortError as short:
+        process.kill()
+        await send(STDOUT, short.args[0])
+        if packets:
+            await send(EXIT, b"\0")
     except LinkLostError:
         if packets and process.poll() is None:  # adbd does so, and only to the shell itself
             os.kill(process.pid, signal.SIGHUP)
@@ -143,6 +137,19 @@ async def serve(device: StandIn, stream: Stream) -> None:
         for file in (process.stdin, process.stdout, process.stderr):
             if file is not None:
                 file.close()
+
+
+async def _end(pumps: list[asyncio.Task[None]], gone: asyncio.Task[bool], ended: asyncio.Future[int]) -> int:
+    """Return a command's status once all of its output is sent; raises LinkLostError where the host went before."""
+    waiting: set[asyncio.Task[Any]] = {*pumps}
+    while waiting:
+        done, waiting = await asyncio.wait({*waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {gone}:
+            task.result()
+        if gone in done:
+            raise LinkLostError
+        waiting.discard(gone)
+    return await ended
 
 
 async def _read(pipe: int) -> bytes:
