@@ -178,9 +178,9 @@ int getrusage(int who, struct rusage *usage);
 
 // sys/syscall.h: the kernel's numbers
 #if defined(__aarch64__)
-enum { SYS_sched_setaffinity = 122, SYS_sched_getaffinity = 123, SYS_getpid = 172, SYS_gettid = 178 };
+enum { SYS_memfd_create = 279 };
 #else
-enum { SYS_getpid = 39, SYS_gettid = 186, SYS_sched_setaffinity = 203, SYS_sched_getaffinity = 204 };
+enum { SYS_memfd_create = 319 };
 #endif
 long syscall(long number, ...);
 

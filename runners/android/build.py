@@ -31,6 +31,7 @@ SYSTEM_LIBRARIES = ("libc.so", "libdl.so", "libm.so")
 PAGE_BYTES = 16384  # of phones from Android 15 on; older ones have 4 KiB pages and run such files as well
 LIMIT_BYTES = 100_000
 _ZIG_TARGETS: Mapping[str, str] = {"arm64-v8a": "aarch64-linux-android", "x86_64": "x86_64-linux-android"}
+_SECTIONS = ("-ffunction-sections", "-fdata-sections")
 _WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
 _DEADLINE_S = 300
 
@@ -153,7 +154,7 @@ def build_host(target: Path) -> Path:
     if compiler is None:
         raise BadInputError("there is no C compiler", mend="install gcc or clang, or set CC")
     target.parent.mkdir(parents=True, exist_ok=True)
-    _run([compiler, *_WARNINGS, "-O2", "-o", str(target), *map(str, sources()), "-ldl", "-lm"], "the harness")
+    _run([compiler, *_WARNINGS, "-O2", "-o", str(target), *map(str, sources()), "-ldl"], "the harness")
     return target
 
 
@@ -196,7 +197,6 @@ def _with_ndk(abi: str, ndk: Path, scratch: Path) -> tuple[Path, str]:
             f"-DANDROID_ABI={abi}",
             f"-DANDROID_PLATFORM=android-{PLATFORM}",
             "-DCMAKE_BUILD_TYPE=Release",
-            f"-DCMAKE_EXE_LINKER_FLAGS=-s -Wl,-z,max-page-size={PAGE_BYTES}",
         ],
         f"the harness for {abi} with {tool}",
     )
@@ -223,8 +223,13 @@ def _with_zig(abi: str, scratch: Path) -> tuple[Path, str]:
         soname = f"-Wl,-soname,{library.stem}.so"
         _run([*compiler, "-shared", "-fPIC", "-fno-builtin", "-w", soname, "-o", stubs[-1], str(library)], what)
     output = scratch / NAME
-    flags = ["-fPIE", "-pie", "-s", "-fno-stack-protector", "-fno-sanitize=all", "-DMOBENCH_BIONIC"]
-    linking = ["-Wl,--as-needed", f"-Wl,--dynamic-linker={LINKER}", f"-Wl,-z,max-page-size={PAGE_BYTES}"]
+    flags = ["-fPIE", "-pie", "-s", "-fno-stack-protector", "-fno-sanitize=all", "-DMOBENCH_BIONIC", *_SECTIONS]
+    linking = [
+        "-Wl,--as-needed",
+        "-Wl,--gc-sections",
+        f"-Wl,--dynamic-linker={LINKER}",
+        f"-Wl,-z,max-page-size={PAGE_BYTES}",
+    ]
     files = [*map(str, sources()), str(bionic / "start.c"), *stubs]
     _run([*compiler, *_WARNINGS, *flags, "-o", str(output), *files, *linking], what)
     return output, f"ziglang {version}"

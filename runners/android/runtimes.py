@@ -30,7 +30,7 @@ class Kind:
     source: str
 
 
-# From LiteRT 2.3.0 on the GPU's library is an artifact of its own, and the CompiledModel API is as the harness knows it.
+# From LiteRT 2.3.0 on the GPU's library is an artifact of its own, and the C API is the one that the harness knows.
 KINDS: Mapping[str, Kind] = {
     "litert": Kind(
         title="LiteRT",
@@ -38,8 +38,8 @@ KINDS: Mapping[str, Kind] = {
         proof="LiteRtCompiledModelIsNonCpuFullyAccelerated",
         oldest="2.3.0",
         accelerators="libLiteRt*Accelerator.so",
-        source="the AARs com.google.ai.edge.litert:litert and, for the GPU, :litert-gpu, both of one version from 2.3.0"
-        " on, from Google's Maven repository, or the libraries of LiteRT's release binaries",
+        source="the AARs com.google.ai.edge.litert:litert and, for the GPU, com.google.ai.edge.litert:litert-gpu, both"
+        " of one version from 2.3.0 on (Google's Maven repository), or the libraries of LiteRT's release binaries",
     ),
     "ort": Kind(
         title="ONNX Runtime",
@@ -47,16 +47,16 @@ KINDS: Mapping[str, Kind] = {
         proof="OrtGetApiBase",
         oldest="1.17",
         accelerators="",
-        source="the AAR com.microsoft.onnxruntime:onnxruntime-android from Maven Central",
+        source="the AAR com.microsoft.onnxruntime:onnxruntime-android (Maven Central)",
     ),
 }
 _ARCHIVES = (".aar", ".zip", ".jar")
 # The libraries that Android offers to programs of the NDK; others must come with the runtime.
-_SYSTEM = frozenset(
-    f"lib{name}.so"
-    for name in """aaudio amidi android binder_ndk c camera2ndk dl EGL GLESv1_CM GLESv2 GLESv3 icu jnigraphics log m
-    mediandk nativehelper nativewindow neuralnetworks OpenMAXAL OpenSLES stdc++ sync vulkan z""".split()
-)
+_SYSTEM = frozenset(f"lib{name}.so" for name in (
+    "aaudio", "amidi", "android", "binder_ndk", "c", "camera2ndk", "dl", "EGL", "GLESv1_CM", "GLESv2", "GLESv3", "icu",
+    "jnigraphics", "log", "m", "mediandk", "nativehelper", "nativewindow", "neuralnetworks", "OpenMAXAL", "OpenSLES",
+    "stdc++", "sync", "vulkan", "z",
+))  # fmt: skip
 _VERSION = re.compile(r"\d+\.\d+(\.\d+)*")
 
 
@@ -97,7 +97,7 @@ def find(abi: str, runtime: str) -> Runtime:
     """
     folder = _folder(abi, runtime)
     kind = KINDS[runtime]
-    mend = f"get {kind.source}; then: mobench android setup FILE..."
+    mend = "`mobench android setup` says where to get it"
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         sha256 = {str(name): str(digest) for name, digest in manifest["sha256"].items()}
@@ -243,7 +243,9 @@ def _look_into(thing: str, scratch: Path, say: Callable[[str], None] | None) -> 
         found = _look_into_file(path, scratch)
     if not found:
         libraries = " or ".join(kind.library for kind in KINDS.values())
-        raise BadInputError(thing, f"holds no {libraries} for {' or '.join(elf.ABIS)}", "see: mobench android setup")
+        raise BadInputError(
+            thing, f"holds no {libraries} for {' or '.join(elf.ABIS)}", "`mobench android setup` says what to get"
+        )
     return found
 
 
