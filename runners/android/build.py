@@ -281,6 +281,8 @@ def _run(command: Sequence[str], what: str) -> str:
         raise MobenchError(f"building {what}", f"{Path(command[0]).name} took more than {_DEADLINE_S} s") from error
     if done.returncode:
         lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        first = next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")
-        raise MobenchError(f"building {what}", first or f"{Path(command[0]).name} ended with {done.returncode}")
+        lines = lines or [f"{Path(command[0]).name} ended with {done.returncode}"]
+        at = next((index for index, line in enumerate(lines) if "error" in line.lower()), 0)
+        goes_on = 2 if lines[at].endswith(":") else 1  # CMake says where on one line and what on the next
+        raise MobenchError(f"building {what}", " ".join(lines[at : at + goes_on]))
     return done.stdout
