@@ -66,8 +66,8 @@ struct runtime {
     int (*invoke)(void);
     // Say why the last `invoke` failed; `status` is what it returned.
     bool (*explain)(int status, struct fault *fault);
-    // Describe the outputs of the last inference.
-    bool (*describe_outputs)(struct model *model, struct fault *fault);
+    // Complete the description after the first inference: outputs, and who runs how many nodes.
+    bool (*describe_run)(const struct config *config, struct model *model, struct fault *fault);
     // Copy the first `size` bytes of the first output out.
     bool (*read_output)(void *bytes, size_t size, struct fault *fault);
 };

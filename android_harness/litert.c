@@ -50,7 +50,6 @@ _Static_assert(sizeof(struct tensor_type) == 72 && sizeof(struct option) == 24, 
     F(GetAcceleratorName, status, (handle accelerator, const char **name))                                 \
     F(GetAcceleratorHardwareSupport, status, (handle accelerator, int *hardware))                          \
     F(CreateModelFromFile, status, (handle environment, const char *path, handle *model))                  \
-    F(GetNumModelSignatures, status, (handle model, size_t *count))                                        \
     F(GetModelSignature, status, (handle model, size_t index, handle *signature))                          \
     F(GetSignatureSubgraph, status, (handle signature, handle *subgraph))                                  \
     F(GetNumSubgraphOps, status, (handle subgraph, size_t *count))                                         \
@@ -81,6 +80,11 @@ _Static_assert(sizeof(struct tensor_type) == 72 && sizeof(struct option) == 24, 
       (handle environment, const struct tensor_type *type, handle requirements, handle *buffer))           \
     F(LockTensorBuffer, status, (handle buffer, void **bytes, int mode))                                   \
     F(UnlockTensorBuffer, status, (handle buffer))                                                         \
+    F(DestroyCompiledModel, void, (handle compiled))                                                       \
+    F(CompiledModelGetProfiler, status, (handle compiled, handle *profiler))                               \
+    F(StartProfiler, status, (handle profiler))                                                            \
+    F(StopProfiler, status, (handle profiler))                                                             \
+    F(GetProfileSummary, status, (handle profiler, handle compiled, char **text))                          \
     F(RunCompiledModel, status,                                                                            \
       (handle compiled, size_t signature, size_t n_in, handle *in, size_t n_out, handle *out))
 
@@ -98,10 +102,10 @@ static const struct {
 static const char *model_name, *failed_step;
 static int failed_code;
 static bool on_gpu;
-static handle environment, compiled;
+static handle environment, file, compiled;
 static size_t n_inputs, n_outputs;
 static handle inputs[MAX_TENSORS], outputs[MAX_TENSORS];
-static struct tensor known_outputs[MAX_TENSORS];
+static bool resized[MAX_TENSORS];
 
 static bool open_library(const struct config *config, char *version, size_t size, struct fault *fault) {
     (void)size;
@@ -137,21 +141,24 @@ static enum dtype to_dtype(int element) {
     }
 }
 
-// The part of what the runtime printed that says what went wrong: its last lines with a word for it, in one line.
-static void find_reason(const char *log, int code, char *to, size_t size) {
-    size_t length = (size_t)snprintf(to, size, "status %d", code);
-    static const char *const WORDS[] = {"ERROR", "rror:", "not supported", "nsupported", "ailed", "ustom op", "Invalid"};
-    for (const char *line = log; line != NULL && *line != '\0';) {
-        const char *end = strchr(line, '\n');
-        size_t bytes = end == NULL ? strlen(line) : (size_t)(end - line);
-        bool telling = false;
-        for (size_t i = 0; i < sizeof WORDS / sizeof *WORDS && !telling; i++) {
-            const char *found = strstr(line, WORDS[i]);
-            telling = found != NULL && found < line + bytes;
-        }
-        if (telling && length + bytes + 3 < size)
-            length += (size_t)snprintf(to + length, size - length, "; %.*s", (int)bytes, line);
-        line = end == NULL ? NULL : end + 1;
+// Append a piece of what the runtime printed, its lines joined by "; ".
+static void add_lines(const char *from, const char *to, char *text, size_t size) {
+    size_t length = strlen(text);
+    for (; from < to && length + 3 < size; from++) {
+        if (*from == '\n' && (from + 1 == to || from[1] == '\n')) continue;
+        if (*from == '\n') text[length++] = ';';
+        text[length++] = *from == '\n' ? ' ' : *from;
+    }
+    text[length] = '\0';
+}
+
+// The lines that begin with ERROR, or as Abseil's errors do: E, month and day.
+static void find_errors(const char *log, char *text, size_t size) {
+    for (const char *line = log, *end; line != NULL; line = end == NULL ? NULL : end + 1) {
+        end = strchr(line, '\n');
+        if (strncmp(line, "ERROR", 5) != 0 && !(line[0] == 'E' && line[1] >= '0' && line[1] <= '9')) continue;
+        if (text[0] != '\0' && strlen(text) + 3 < size) strcpy(text + strlen(text), "; ");
+        add_lines(line, end == NULL ? line + strlen(line) : end, text, size);
     }
 }
 
@@ -163,14 +170,25 @@ static bool fail_to_load(const char *step, int code) {
 }
 
 static bool explain_load(const char *log, struct fault *fault) {
-    char what[NAME_BYTES + 64], reason[600];
-    find_reason(log, failed_code, reason, sizeof reason);
+    static const char LIST[] = "not supported by GPU delegate:\n";
+    char what[NAME_BYTES + 64], why[600] = "";
+    const char *list = strstr(log, LIST);
+    if (on_gpu && list != NULL) {  // the operators, a line each, and how many of them run where
+        list += strlen(LIST);
+        const char *last = strstr(list, " operations will run on the GPU");
+        const char *end = last == NULL ? NULL : strchr(last, '\n');
+        add_lines(list, end == NULL ? list + strlen(list) : end, why, sizeof why);
+        snprintf(what, sizeof what, "the GPU does not take all of %s", model_name);
+        return fail(fault, "session", what, "export it without them, or run it on the CPU", "partial: %s", why);
+    }
+    find_errors(log, why, sizeof why);
     if (strstr(log, "unresolved custom op") != NULL) {
         snprintf(what, sizeof what, "%s needs an operator litert does not have", model_name);
-        return fail(fault, "session", what, "export it without this operator", "%s", reason);
+        return fail(fault, "session", what, "export it without this operator", "%s", why);
     }
-    snprintf(what, sizeof what, "litert cannot load or run %s", model_name);
-    return fail(fault, "session", what, "check the file, or export it again", "%s: %s", failed_step, reason);
+    snprintf(what, sizeof what, on_gpu ? "the GPU cannot load or run %s" : "litert cannot load or run %s", model_name);
+    return fail(fault, "session", what, on_gpu ? "run it on the CPU" : "check the file, or export it again",
+                "%s, status %d%s%s", failed_step, failed_code, why[0] ? "; " : "", why);
 }
 
 static bool make_environment(const struct config *config) {
@@ -208,7 +226,7 @@ static bool add_options(handle options, const char *name, const char *text) {
     return code == 0 || fail_to_load("no options", code);
 }
 
-static bool compile(const struct config *config, handle file) {
+static bool compile(const struct config *config, bool profiled, handle *to) {
     handle options;
     char threads[32];
     status code = lite.CreateOptions(&options);
@@ -218,8 +236,20 @@ static bool compile(const struct config *config, handle file) {
     if (!add_options(options, "xnnpack", threads)) return false;
     const char *precision = strcmp(config->provider, "gpu-fp16") == 0 ? "precision = 1\n" : "precision = 2\n";
     if (on_gpu && !add_options(options, "gpu_options", precision)) return false;
-    code = lite.CreateCompiledModel(environment, file, options, &compiled);
+    if (profiled && !add_options(options, "runtime_options_string", "enable_profiling = true\n")) return false;
+    code = lite.CreateCompiledModel(environment, file, options, to);
     return code == 0 || fail_to_load("not compiled", code);
+}
+
+static bool resize(handle model, const struct tensor *tensors) {
+    for (size_t i = 0; i < n_inputs; i++) {
+        if (!resized[i]) continue;
+        int axes[MAX_RANK];
+        for (int axis = 0; axis < tensors[i].rank; axis++) axes[axis] = (int)tensors[i].shape[axis];
+        status code = lite.CompiledModelResizeInputTensorNonStrict(model, 0, i, axes, (size_t)tensors[i].rank);
+        if (code != 0) return fail_to_load("an input cannot be resized", code);
+    }
+    return true;
 }
 
 static bool describe(handle tensor, struct tensor *to, struct tensor_type *type) {
@@ -268,14 +298,11 @@ static bool make_inputs(const struct config *config, handle signature, struct mo
         if (code != 0) return fail_to_load("no input", code);
         struct tensor *input = &model->inputs[i];
         if (!describe(tensor, input, &types[i])) return false;
-        struct tensor file = *input;
+        struct tensor before = *input;
         if (!settle_shape(config, i == 0, true, input, fault)) return false;
-        if (memcmp(file.shape, input->shape, sizeof file.shape) == 0) continue;
-        int axes[MAX_RANK];
-        for (int axis = 0; axis < input->rank; axis++) axes[axis] = (int)input->shape[axis];
-        code = lite.CompiledModelResizeInputTensorNonStrict(compiled, 0, i, axes, (size_t)input->rank);
-        if (code != 0) return fail_to_load("an input cannot be resized", code);
+        resized[i] = memcmp(before.shape, input->shape, sizeof before.shape) != 0;
     }
+    if (!resize(compiled, model->inputs)) return false;
     for (size_t i = 0; i < n_inputs; i++)
         if (!make_buffer(true, i, &types[i], &model->inputs[i], fault)) return false;
     return true;
@@ -296,54 +323,37 @@ static bool make_outputs(handle signature, struct model *model, struct fault *fa
         for (int axis = 0; axis < output->rank; axis++) output->shape[axis] = layouts[i].axes[axis];
         if (!make_buffer(false, i, &type, output, fault)) return false;
     }
-    memcpy(known_outputs, model->outputs, sizeof known_outputs);
     return code == 0 || fail_to_load("no outputs", code);
 }
 
-// The runtime prints "Replacing 65 out of 68 node(s) with delegate (NAME) node, yielding 2 partitions for subgraph 0".
-static void count_nodes(const char *log, size_t total, struct model *model) {
+static bool load_kept(const struct config *config, struct model *model, struct fault *fault) {
+    handle signature, subgraph;
+    size_t total = 0;
     bool full = false;
-    model->nodes_total = (int64_t)total;
-    model->nodes_delegated = -1;
-    if (lite.CompiledModelIsFullyAccelerated(compiled, &full) == 0 && full) model->nodes_delegated = (int64_t)total;
-    for (const char *at = log; (at = strstr(at, "Replacing ")) != NULL; at++) {
-        char *end;
-        long long some = strtoll(at + strlen("Replacing "), &end, 10);
-        if (strncmp(end, " out of ", 8) != 0) continue;
-        long long all = strtoll(end + 8, &end, 10);
-        if (strncmp(end, " node(s) with delegate", 22) != 0) continue;
-        const char *line = strchr(end, '\n'), *main = strstr(end, "for subgraph 0");
-        if (main == NULL || (line != NULL && main > line)) continue;
-        model->nodes_delegated = some;
-        model->nodes_total = all;
-        return;
-    }
-}
-
-static bool load_kept(const struct config *config, struct model *model, size_t *total, struct fault *fault) {
-    handle file, signature, subgraph;
-    size_t count = 0;
     if (!make_environment(config)) return false;
     if (on_gpu && !find_gpu(config, model, fault)) return false;
     status code = lite.CreateModelFromFile(environment, config->model, &file);
     if (code != 0) return fail_to_load("not a TFLite file that it reads", code);
-    if (!compile(config, file)) return false;
-    code = lite.GetNumModelSignatures(file, &count);
-    if (code == 0) code = lite.GetModelSignature(file, 0, &signature);
+    if (!compile(config, false, &compiled)) return false;
+    code = lite.GetModelSignature(file, 0, &signature);
     if (code == 0) code = lite.GetSignatureSubgraph(signature, &subgraph);
-    if (code == 0) code = lite.GetNumSubgraphOps(subgraph, total);
+    if (code == 0) code = lite.GetNumSubgraphOps(subgraph, &total);
     if (code == 0) code = lite.GetNumSignatureInputs(signature, &n_inputs);
     if (code == 0) code = lite.GetNumSignatureOutputs(signature, &n_outputs);
+    if (code == 0 && on_gpu) code = lite.CompiledModelIsNonCpuFullyAccelerated(compiled, &full);
+    else if (code == 0) code = lite.CompiledModelIsFullyAccelerated(compiled, &full);
     if (code != 0 || n_inputs > MAX_TENSORS || n_outputs > MAX_TENSORS || n_outputs == 0)
         return fail_to_load("no signature", code);
+    if (on_gpu && !full)
+        return fail(fault, "session", config->name, "export it without them", "partial: the GPU left nodes on the CPU");
     model->n_inputs = n_inputs;
     model->n_outputs = n_outputs;
+    model->nodes_total = (int64_t)total;
+    model->nodes_delegated = full ? (int64_t)total : -1;
     return make_inputs(config, signature, model, fault) && make_outputs(signature, model, fault);
 }
 
 static bool load(const struct config *config, struct model *model, struct fault *fault) {
-    size_t total = 0;
-    bool full = false;
     model_name = config->name;
     on_gpu = strncmp(config->provider, "gpu-", 4) == 0;
     if (!on_gpu && config->provider[0] != '\0' && strcmp(config->provider, "xnnpack") != 0)
@@ -351,16 +361,44 @@ static bool load(const struct config *config, struct model *model, struct fault 
                     "LiteRT has no such delegate");
     snprintf(model->asked, sizeof model->asked, on_gpu ? "GPU %s" : "XNNPACK", config->provider + 4);
     keep_log();
-    bool loaded = load_kept(config, model, &total, fault);
+    bool loaded = load_kept(config, model, fault);
     const char *log = release_log();
-    if (!loaded) return explain_load(log, fault);
-    count_nodes(log, total, model);
-    if (!on_gpu) {
-        snprintf(model->got, sizeof model->got, "%s", model->nodes_delegated ? "XNNPACK" : "built-in kernels");
-    } else if (lite.CompiledModelIsNonCpuFullyAccelerated(compiled, &full) != 0 || !full ||
-               model->nodes_delegated != model->nodes_total) {
-        return fail(fault, "session", "partial", "export it without them", "the GPU left nodes on the CPU");
+    return loaded || explain_load(log, fault);
+}
+
+// Count the nodes that the delegate left in a table that the profiler prints: "NAME ... [Builtin]:30", where 30 is the
+// node's number. A delegate's own node has a number behind all others.
+static void count_left(const char *summary, struct model *model) {
+    const char *end = strstr(summary, "= Top by Computation Time =");
+    int64_t left = 0;
+    for (const char *at = summary; (at = strstr(at, "[Builtin]:")) != NULL && at < end; at++)
+        left += strtoll(at + strlen("[Builtin]:"), NULL, 10) < model->nodes_total;
+    if (end != NULL) model->nodes_delegated = model->nodes_total - left;
+}
+
+// LiteRT says only whether all nodes are delegated. How many are is seen in one inference of a second copy with a
+// profiler, which would slow the first one down.
+static void count_nodes(const struct config *config, struct model *model) {
+    handle copy = NULL, profiler;
+    char *summary = NULL;
+    if (!compile(config, true, &copy)) return;
+    if (resize(copy, model->inputs) && lite.CompiledModelGetProfiler(copy, &profiler) == 0 &&
+        lite.StartProfiler(profiler) == 0 &&
+        lite.RunCompiledModel(copy, 0, n_inputs, inputs, n_outputs, outputs) == 0 && lite.StopProfiler(profiler) == 0 &&
+        lite.GetProfileSummary(profiler, copy, &summary) == 0 && summary != NULL)
+        count_left(summary, model);
+    free(summary);
+    lite.DestroyCompiledModel(copy);
+}
+
+static bool describe_run(const struct config *config, struct model *model, struct fault *fault) {
+    (void)fault;
+    if (model->nodes_delegated < 0) {
+        keep_log();
+        count_nodes(config, model);
+        release_log();
     }
+    if (!on_gpu) snprintf(model->got, sizeof model->got, "%s", model->nodes_delegated ? "XNNPACK" : "built-in kernels");
     return true;
 }
 
@@ -392,12 +430,6 @@ static bool explain(int code, struct fault *fault) {
     return fail(fault, "session", what, "see the runtime's message", "status %d", code);
 }
 
-static bool describe_outputs(struct model *model, struct fault *fault) {
-    (void)fault;
-    memcpy(model->outputs, known_outputs, sizeof known_outputs);
-    return true;
-}
-
 static bool read_output(void *bytes, size_t size, struct fault *fault) {
     void *from;
     status code = lite.LockTensorBuffer(outputs[0], &from, TO_READ);
@@ -410,5 +442,5 @@ static bool read_output(void *bytes, size_t size, struct fault *fault) {
 
 const struct runtime litert_runtime = {
     .name = "litert", .open = open_library, .load = load, .set_input = set_input, .invoke = invoke,
-    .explain = explain, .describe_outputs = describe_outputs, .read_output = read_output,
+    .explain = explain, .describe_run = describe_run, .read_output = read_output,
 };

@@ -111,8 +111,7 @@ int main(int count, char **arguments) {
     struct fault fault = {0};
     const struct runtime *runtime = NULL;
     char version[64] = "";
-    signal(SIGALRM, SIG_DFL);
-    signal(SIGPIPE, SIG_DFL);
+    start_afresh();
     int out = dup(1);
     dup2(2, 1);  // runtimes print to stdout; only framed messages go to the parent
     bool opened = read_config(count == 2 ? arguments[1] : NULL, &config, &fault);

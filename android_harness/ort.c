@@ -224,7 +224,8 @@ static status visit_outputs(struct tensor *tensors, void *bytes, size_t size) {
     return failure;
 }
 
-static bool describe_outputs(struct model *model, struct fault *fault) {
+static bool describe_run(const struct config *config, struct model *model, struct fault *fault) {
+    (void)config;
     model->n_outputs = n_outputs;
     for (size_t i = 0; i < n_outputs; i++) model->outputs[i].dtype = OTHER_DTYPE;  // of what is no tensor
     status failure = visit_outputs(model->outputs, NULL, 0);
@@ -238,5 +239,5 @@ static bool read_output(void *bytes, size_t size, struct fault *fault) {
 
 const struct runtime ort_runtime = {
     .name = "ort", .open = open_library, .load = load, .set_input = set_input, .invoke = invoke,
-    .explain = explain, .describe_outputs = describe_outputs, .read_output = read_output,
+    .explain = explain, .describe_run = describe_run, .read_output = read_output,
 };

@@ -333,7 +333,8 @@ static bool start(struct service *service, struct fault *fault) {
     int status = runtime->invoke();
     int64_t done = clock_ns(CLOCK_MONOTONIC);
     if (status != 0) return runtime->explain(status, fault);
-    if (!runtime->describe_outputs(model, fault)) return false;
+    double peak = status_mb("VmHWM"), anonymous_now = status_mb("RssAnon");
+    if (!runtime->describe_run(service->config, model, fault)) return false;
     struct text *text = &service->text;
     begin(text, "ready");
     text_member(text, "init_ns");
@@ -341,12 +342,12 @@ static bool start(struct service *service, struct fault *fault) {
     text_member(text, "first_ns");
     text_integer(text, done - first);
     add_mb(text, "rss_before_mb", rss_before);
-    add_mb(text, "peak_rss_mb", status_mb("VmHWM"));
+    add_mb(text, "peak_rss_mb", peak);
     text_member(text, "arena_mb");
     if (anonymous < 0)
         text_add(text, "null");
     else
-        text_number(text, status_mb("RssAnon") - anonymous);
+        text_number(text, anonymous_now - anonymous);
     add_string(text, "asked", model->asked);
     add_string(text, "got", model->got);
     add_known(text, "nodes_delegated", model->nodes_delegated);

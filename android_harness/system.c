@@ -2,6 +2,7 @@
 #include "system.h"
 
 enum { LOG_BYTES = 32768 };
+static const int DEATHS[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGALRM, SIGTERM, SIGHUP};
 
 int64_t clock_ns(clockid_t clock) {
     struct timespec now;
@@ -27,6 +28,17 @@ double status_mb(const char *key) {
         if (strncmp(line, key, size) == 0 && line[size] == ':') return strtod(line + size + 1, NULL) / 1024;
     }
     return -1;
+}
+
+void start_afresh(void) {
+    sigset_t ours;
+    sigemptyset(&ours);
+    for (size_t i = 0; i < sizeof DEATHS / sizeof *DEATHS; i++) {
+        signal(DEATHS[i], SIG_DFL);
+        sigaddset(&ours, DEATHS[i]);
+    }
+    signal(SIGPIPE, SIG_DFL);
+    sigprocmask(SIG_UNBLOCK, &ours, NULL);
 }
 
 void set_deadline(double seconds) {
@@ -77,7 +89,6 @@ bool pin_to_cores(const struct config *config, struct fault *fault) {
 
 // What is kept lies in a file without a name. Where a process dies with it, a handler prints it first: the parent
 // looks for a dead child's last words on stderr.
-static const int DEATHS[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGALRM, SIGTERM};
 static int kept = -1, real_out = -1, real_err = -1;
 static char log_text[LOG_BYTES + 1];
 

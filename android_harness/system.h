@@ -8,6 +8,8 @@ int64_t clock_ns(clockid_t clock);
 int64_t involuntary_switches(void);
 double status_mb(const char *key);  // a field of /proc/self/status in MiB, -1 where there is none
 
+void start_afresh(void);  // a parent may leave signals ignored or blocked: deadlines need theirs
+
 // End this process by SIGALRM when the deadline passes, also inside native code; 0 takes the deadline away.
 void set_deadline(double seconds);
 
