@@ -19,7 +19,10 @@ from mobench.foreign import outputs
 from mobench.records import Imported
 
 GOLDEN = Path(__file__).parent / "golden" / "foreign"
-REFUSED = ("tflite_crashed.txt", "tflite_killed.txt", "tflite_invoke_failed.txt")
+REFUSED = (
+    *("tflite_crashed.txt", "tflite_killed.txt", "tflite_invoke_failed.txt", "tflite_disallowed.txt"),
+    *("litert_no_gpu.txt", "perf_test_failed.txt"),
+)
 GOOD = sorted(path.name for path in GOLDEN.iterdir() if path.name not in REFUSED)
 
 
@@ -148,6 +151,12 @@ def test_two_results_of_one_start_are_refused() -> None:
         ("tflite_crashed.txt", "did not reach its result: ERROR: Failed to apply GPU delegate."),
         ("tflite_killed.txt", "did not reach its result"),
         ("tflite_invoke_failed.txt", "an inference failed, and its time is in the figures"),
+        ("tflite_disallowed.txt", "did not reach its result: ERROR: Disallowed CPU fallback detected."),
+        (
+            "litert_no_gpu.txt",
+            "did not reach its result: ERROR: [benchmark_litert_model.cc:160] Failed to compile model.",
+        ),
+        ("perf_test_failed.txt", "nothing in it looks like the output of"),
     ],
 )
 def test_a_run_that_failed_is_refused_with_its_own_reason(name: str, reason: str) -> None:
@@ -272,6 +281,32 @@ def test_a_result_file_in_nanoseconds_is_not_taken_for_seconds() -> None:
 
 def test_a_model_s_name_in_a_result_file_may_have_commas() -> None:
     assert parse("a,1,b,0.004,50331648,99,0\n").model == "a,1,b"
+    assert parse("a,1,0.004,50331648,99,0\n").model == "a,1"  # no submission takes longer than the whole
+
+
+def test_since_2025_a_row_has_the_time_of_the_submission_before_that_of_the_inference() -> None:
+    result = parse(text("perf_test_rows_2025.csv"))
+    assert (result.model, result.samples_ns) == ("squeezenet", (4310000, 4100000, 4000000))
+
+
+def test_what_ran_is_told_in_every_style_of_delegates() -> None:
+    told = {name: parse(text(name)) for name in GOOD if name != "perf_test_rows.csv"}
+    assert {name: result.provider for name, result in told.items() if "gpu" in name or "part" in name} == {
+        "tflite_gpu.txt": "gpu",
+        "tflite_gpu_whole.txt": "gpu",
+        "tflite_gpu_absent.txt": "xnnpack",  # it says so in a warning, and runs
+        "tflite_xnnpack_part.txt": "xnnpack",
+        "litert_gpu.txt": "litert_cl",
+    }
+    whole, litert = told["tflite_gpu_whole.txt"], told["litert_gpu.txt"]
+    assert (whole.nodes_delegated, whole.nodes_total, whole.mean_ms) == (66, 66, 5.0962)
+    assert (litert.model, litert.mean_ms, litert.memory_mb["peak"]) == (
+        "/data/local/tmp/net_v2.tflite",
+        1.45137,
+        427.64,
+    )
+    assert told["tflite_2021.txt"].mean_ms == 28.34 and told["tflite_2021.txt"].provider == "gpu"
+    assert told["tflite_xnnpack_part.txt"].first_ms == 633.43  # one warm-up run, and no percentiles in this version
 
 
 @pytest.mark.parametrize("junk", ["", "hello\n", "count=3 curr=4\n", "a,b,c\n1,2,3\n", "\x00\x01\x02"])
@@ -292,7 +327,7 @@ def test_a_named_tool_has_to_be_the_one_that_wrote_it() -> None:
     assert "no such tool" in refusal(text("litert.txt"), "nonsense")
 
 
-@pytest.mark.parametrize("name", [name for name in GOOD if name != "perf_test_rows.csv"])
+@pytest.mark.parametrize("name", [name for name in GOOD if not name.endswith(".csv")])
 def test_a_log_cut_at_any_byte_is_refused_or_says_less_and_never_something_else(name: str) -> None:
     whole = text(name)
     full = parse(whole)
