@@ -300,6 +300,10 @@ endif()
 COMPILER = """#!/bin/sh
 set -- {zig} cc -target x86_64-linux-android -nostdlib -fno-sanitize=all -fno-stack-protector -DMOBENCH_BIONIC "$@"
 for argument; do [ "$argument" = -c ] && exec "$@"; done
+for argument; do # all but -ldl, of which there is a stub
+  shift
+  [ "$argument" = -ldl ] || set -- "$@" "$argument"
+done
 exec "$@" -pie {start} {folder}/stub_libc.so {folder}/stub_libdl.so -Wl,--dynamic-linker=/system/bin/linker64
 """
 
