@@ -130,6 +130,7 @@ static enum dtype to_dtype(int element) {
         case 4: return INT64;
         case 6: return BOOL;
         case 7: return INT16;
+        case 8: return COMPLEX64;
         case 9: return INT8;
         case 10: return FLOAT16;
         case 11: return FLOAT64;
@@ -216,6 +217,20 @@ static bool find_gpu(const struct config *config, struct model *model, struct fa
     }
     return fail(fault, "session", "LiteRT finds no GPU here", "run: mobench android setup, with the GPU accelerator",
                 "no accelerator library in %s that can be loaded", config->accelerators);
+}
+
+// WebGPU's log names the adapter it took, and says where that is a processor: then it proves a path, never a speed.
+static void name_adapter(const char *log, struct model *model) {
+    static const char FOUND[] = "Selected adapter: ";
+    const char *name = strstr(log, FOUND);
+    if (name == NULL) return;
+    name += strlen(FOUND);
+    size_t length = strlen(model->got), bytes = 0;
+    while (name[bytes] != '\0' && name[bytes] != ',' && name[bytes] != '\n') bytes++;
+    const char *type = strstr(name, "adapterType="), *end = strchr(name, '\n');
+    bool software = type != NULL && (end == NULL || type < end) && strncmp(type, "adapterType=CPU", 15) == 0;
+    snprintf(model->got + length, sizeof model->got - length, " on %.*s%s", (int)bytes, name,
+             software ? ", in software" : "");
 }
 
 static bool add_options(handle options, const char *name, const char *text) {
@@ -363,6 +378,7 @@ static bool load(const struct config *config, struct model *model, struct fault 
     keep_log();
     bool loaded = load_kept(config, model, fault);
     const char *log = release_log();
+    if (loaded && on_gpu) name_adapter(log, model);
     return loaded || explain_load(log, fault);
 }
 
@@ -425,9 +441,16 @@ static int invoke(void) {
 }
 
 static bool explain(int code, struct fault *fault) {
-    char what[NAME_BYTES + 32];
+    char what[NAME_BYTES + 32], why[600] = "";
     snprintf(what, sizeof what, "%s fails when invoked", model_name);
-    return fail(fault, "session", what, "see the runtime's message", "status %d", code);
+    keep_log();  // once more, for what it prints: it said no more than a number
+    invoke();
+    const char *log = release_log();
+    if (strstr(log, "set custom allocation for output") != NULL)
+        return fail(fault, "session", what, "export it with fixed shapes",
+                    "the shape of an output is only known when the model runs");
+    find_errors(log, why, sizeof why);
+    return fail(fault, "session", what, "see the runtime's message", "status %d%s%s", code, why[0] ? "; " : "", why);
 }
 
 static bool read_output(void *bytes, size_t size, struct fault *fault) {

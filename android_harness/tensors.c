@@ -9,7 +9,7 @@ static const struct {
     [INT16] = {"int16", "<i2", 2},     [UINT16] = {"uint16", "<u2", 2},   [INT32] = {"int32", "<i4", 4},
     [UINT32] = {"uint32", "<u4", 4},   [INT64] = {"int64", "<i8", 8},     [UINT64] = {"uint64", "<u8", 8},
     [FLOAT16] = {"float16", "<f2", 2}, [FLOAT32] = {"float32", "<f4", 4}, [FLOAT64] = {"float64", "<f8", 8},
-    [BFLOAT16] = {"bfloat16", NULL, 2}, [OTHER_DTYPE] = {"unknown", NULL, 0},
+    [COMPLEX64] = {"complex64", "<c8", 8}, [BFLOAT16] = {"bfloat16", NULL, 2}, [OTHER_DTYPE] = {"unknown", NULL, 0},
 };
 
 const char *dtype_name(enum dtype dtype) { return DTYPES[dtype].name; }
