@@ -14,7 +14,10 @@ from runners.adb import Answer
 _MOVED = re.compile(r"(?<![\w.\-/*])/(?=(?:sys|data)/|proc/(?!self|[\d$\[]))")
 # Android's shell is mksh, and its programs are toybox's; where this host has them, the scripts must run with them too.
 SHELLS = tuple(name for name in ("sh", "mksh", "bash") if shutil.which(name))
-_TOYBOX = "cat chmod date df du grep ls md5sum mkdir mv printf rm sed sha1sum sha256sum sleep touch".split()
+_TOYBOX = (
+    *("cat", "chmod", "date", "df", "du", "grep", "ls", "md5sum", "mkdir", "mv", "printf", "rm", "sed", "sha1sum"),
+    *("sha256sum", "sleep", "touch"),
+)
 
 
 class FakeAdb:

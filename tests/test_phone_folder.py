@@ -89,6 +89,7 @@ class Corrupting(FakeAdb):
     bad = 1
 
     def push(self, source: Path, target: str, *, deadline_s: float = 300.0) -> None:
+        """Copy, and spoil."""
         super().push(source, target, deadline_s=deadline_s)
         if self.bad:
             self.bad -= 1
