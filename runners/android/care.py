@@ -11,13 +11,11 @@ import select
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from mobench.errors import BadInputError, LinkError, MobenchError, SessionError
 from mobench.records import DeviceState
-
-if TYPE_CHECKING:
-    from runners.adb import Adb
+from runners.adb import Adb
 
 Tell = Callable[[str], None]
 Caps = dict[tuple[int, ...], int]  # the highest cap seen of each cluster's clock, kHz
