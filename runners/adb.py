@@ -238,6 +238,9 @@ def attached(program: str = "adb") -> tuple[Attached, ...]:
     """
     try:
         done = _call([program, "devices", "-l"], HOST_S)
+        if done.returncode != 0:  # a server that has just ended may still hold its port
+            time.sleep(POLL_S)
+            done = _call([program, "devices", "-l"], HOST_S)
     except subprocess.TimeoutExpired:
         raise LinkError("adb", f"its server does not answer in {HOST_S:g} s", "`adb kill-server`, then again") from None
     if done.returncode != 0:

@@ -43,7 +43,11 @@ _FAILURES: tuple[tuple[str, type[MobenchError], str, str], ...] = (
     ),
     (
         "cannot connect to daemon|failed to start daemon|failed to check server version|could not install .*listener",
-        *(LinkError, "adb's server does not start", "`adb kill-server`; does another program hold its port (5037)?"),
+        *(
+            BrokenLinkError,
+            "adb's server does not start",
+            "`adb kill-server`; does another program hold its port (5037)?",
+        ),
     ),
     (
         "No space left on device|Disk quota exceeded",

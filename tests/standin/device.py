@@ -24,7 +24,7 @@ from standin import programs, shell, sync
 from standin.faults import Fault, Faults
 from standin.link import Link, Stream
 from standin.profiles import Profile, load
-from standin.server import AdbServer, processes_with
+from standin.server import AdbServer, free_port, processes_with
 
 _MARK = "STANDIN_DEVICE"  # in the environment of every process it starts
 _FEATURES = ("cmd", "stat_v2", "ls_v2", "fixed_push_mkdir", "fixed_push_symlink_timestamp")
@@ -71,7 +71,7 @@ class StandIn:
         self.mute = False
         self.authorized = True
         self.files_open = 0
-        self.port = 0
+        self.port = free_port()
         self._full: int | None = None  # bytes that still fit; None: as many as the host's
         self._noexec: list[str] = ["/sdcard", "/storage"]
         self._serialno = serialno or f"{self.profile.serialno}{next(_numbers):02d}"
@@ -172,9 +172,19 @@ class StandIn:
         self.strike_now(Fault(kind="unauthorized", back_s=None))
         self._settle()
 
+    def hang(self) -> None:
+        """Let the daemon answer nothing more, on a link that stays: adb goes on calling it ready."""
+        self.mute = True
+
+    def heal(self) -> None:
+        """Let it answer again, but only to who connects anew."""
+        self._call(lambda: [link.forget() for link in self._links])
+        self.mute = False
+
     def reboot(self, *, down_s: float | None = 0.5) -> None:
         """Restart: all processes end, and after ``down_s`` seconds the phone is back with a new boot_id."""
         self.strike_now(Fault(kind="reboot", back_s=down_s))
+        self._settle()
 
     def kill_harness(self) -> None:
         """End every pushed program as the low-memory killer does."""
@@ -283,13 +293,15 @@ class StandIn:
         self.faults.happened.append(fault)
         back: Callable[[], None] | None = None
         if fault.kind in ("cut", "offline", "unauthorized", "reboot"):
-            self._unplug()
+            self._unplug(listening=fault.kind in ("offline", "unauthorized"))
             back = self._plug
             if fault.kind == "reboot":
                 self._go_down()
                 back = self._come_up
             elif fault.kind != "cut":
                 self._plug(mute=fault.kind == "offline", authorized=fault.kind != "unauthorized")
+                if fault.kind == "offline":  # it answers again, but only to who connects anew
+                    back = functools.partial(setattr, self, "mute", False)
         elif fault.kind == "server":
             self.server.kill()
             back = lambda: self._in_background(self._attach)  # noqa: E731
@@ -311,10 +323,10 @@ class StandIn:
         if back is not None and fault.back_s is not None:
             self._loop.call_later(fault.back_s, back)
 
-    def _unplug(self) -> None:
+    def _unplug(self, *, listening: bool = False) -> None:
         """Drop the link; a USB port tells the adb server so, a network does not."""
         self._in_background(self._detach)
-        if self._listener is not None:
+        if self._listener is not None and not listening:
             self._listener.close()
             self._listener = None
         for link in list(self._links):
@@ -331,7 +343,6 @@ class StandIn:
     async def _listen(self) -> None:
         if self._listener is None:
             self._listener = await asyncio.start_server(self._connected, "127.0.0.1", self.port, reuse_address=True)
-            self.port = self._listener.sockets[0].getsockname()[1]
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = Link(self, reader, writer)
@@ -353,7 +364,7 @@ class StandIn:
             for word in words:
                 if not self._closing:
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        self.server.adb(word, self.serial, deadline_s=5)
+                        self.server.adb(word, self.serial, deadline_s=0.5 if self.mute else 5)
 
     def _settle(self) -> None:
         """Wait until the adb server has been told."""

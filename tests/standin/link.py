@@ -102,6 +102,7 @@ class Link:
         self.max_data = 4096
         self._reader, self._writer = reader, writer
         self._next = 1
+        self._forgotten = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -125,6 +126,10 @@ class Link:
             stream.end()
         self.streams.clear()
 
+    def forget(self) -> None:
+        """Answer nothing more on this connection."""
+        self._forgotten = True
+
     async def greet(self) -> None:
         """Say who we are: from here on the host calls the device online."""
         await self.send(CNXN, VERSION, MAX_DATA, self.device.banner().encode())
@@ -142,7 +147,8 @@ class Link:
             await self._writer.drain()
 
     async def _answer(self, command: int, first: int, second: int, data: bytes) -> None:
-        if self.device.mute:
+        if self.device.mute or self._forgotten:
+            self._forgotten = True
             return
         if command == CNXN:
             self.max_data = min(second, MAX_DATA)
