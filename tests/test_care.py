@@ -133,7 +133,7 @@ class Shells:
         script = script.replace("/data/local/tmp", str(self.root)).replace(module._BOOT_ID, f"{self.root}/boot_id")
         return ["sh", "-c", f"PATH={self.root}/bin:$PATH\n{script}"]
 
-    def shell(self, script: str, *, deadline_s: float = 30.0) -> Answer:
+    def shell(self, script: str, *, deadline_s: float = 30.0, idempotent: bool = False) -> Answer:
         """Run a script on the phone."""
         if self.gone:
             raise LinkError("phone R5", "device not found", "plug it in")
@@ -409,7 +409,7 @@ def test_a_phone_that_flaps_is_waited_for(adb: Shells) -> None:
     with care:
         shell, losses = adb.shell, [LOST, LOST]
 
-        def flapping(script: str, *, deadline_s: float = 30.0) -> Answer:
+        def flapping(script: str, *, deadline_s: float = 30.0, idempotent: bool = False) -> Answer:
             if losses:
                 raise losses.pop()
             return shell(script, deadline_s=deadline_s)

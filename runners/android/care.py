@@ -246,7 +246,7 @@ class Care:
 
     def _identify(self) -> tuple[str, str]:
         """Return the phone's own serial number and the id of its boot; undo what a dead run left behind."""
-        answer = self._adb.shell(_REPAIR, deadline_s=ANSWER_S)
+        answer = self._adb.shell(_REPAIR, deadline_s=ANSWER_S, idempotent=True)
         said = dict(line.strip().partition("=")[::2] for line in answer.out.splitlines())
         if "repaired" in said:
             self._tell(f"phone {self._adb.serial}: a run before was cut off; its fixed-performance mode is off again")
@@ -289,7 +289,7 @@ class Care:
             holder.stdout.close()
         if owner and not done:
             with contextlib.suppress(MobenchError):  # out of reach: its shell sees the end of its input
-                self._adb.shell(_RELEASE % owner, deadline_s=ANSWER_S)
+                self._adb.shell(_RELEASE % owner, deadline_s=ANSWER_S, idempotent=True)
 
 
 def _first_words(process: subprocess.Popen[bytes], starts: tuple[str, ...], deadline_s: float) -> str:
