@@ -7,8 +7,6 @@ import contextlib
 import functools
 import itertools
 import os
-import platform
-import shutil
 import signal
 import subprocess
 import threading
@@ -20,19 +18,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from standin import programs, shell, sync
+from standin import shell, sync
+from standin.belongings import Belongings
 from standin.faults import Fault, Faults
 from standin.link import Link, Stream
-from standin.profiles import Profile, load
-from standin.server import AdbServer, free_port, processes_with
+from standin.server import AdbServer, free_port
 
-_MARK = "STANDIN_DEVICE"  # in the environment of every process it starts
 _FEATURES = ("cmd", "stat_v2", "ls_v2", "fixed_push_mkdir", "fixed_push_symlink_timestamp")
 _BOOT_S = 0.3  # from the daemon's first answer until sys.boot_completed
-_numbers = itertools.count()
 
 
-class StandIn:
+class StandIn(Belongings):
     """A phone that is attached as long as it is entered. What it does is its profile's; its programs run on this host.
 
     It is no phone: its CPU is the host's, its GPU a program. Nothing that it takes says anything of a phone's speed.
@@ -40,8 +36,8 @@ class StandIn:
 
     def __init__(
         self,
-        profile: str = "pixel",
-        root: Path | None = None,
+        profile: str,
+        root: Path,
         *,
         faults: Sequence[Fault] = (),
         server: AdbServer | None = None,
@@ -58,23 +54,15 @@ class StandIn:
             shell_v2: whether its daemon tells exit statuses; the profile's word where None.
             serialno: ``ro.serialno``, where a test needs two of one profile.
         """
-        assert root is not None, "a folder of the test's own"
-        self.profile: Profile = load(profile)
+        super().__init__(profile, root, serialno)
         self.shell_v2 = self.profile.shell_v2 if shell_v2 is None else shell_v2
-        base = root / f"phone-{next(_numbers)}"
-        self.root = base / "root"
-        self._state = base / "state"
-        self.libraries = os.environ.get("LD_LIBRARY_PATH", "")
-        self.server = server or AdbServer(base / "home")
+        self.server = server or AdbServer(self.base / "home")
         self._own_server = server is None
         self.faults = Faults(self, tuple(faults))
         self.mute = False
         self.authorized = True
         self.files_open = 0
         self.port = free_port()
-        self._full: int | None = None  # bytes that still fit; None: as many as the host's
-        self._noexec: list[str] = ["/sdcard", "/storage"]
-        self._serialno = serialno or f"{self.profile.serialno}{next(_numbers):02d}"
         self._links: set[Link] = set()
         self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Future[Any]] = set()
@@ -95,60 +83,6 @@ class StandIn:
     def env(self) -> Mapping[str, str]:
         """The environment in which adb knows it."""
         return self.server.env
-
-    def path(self, path: str) -> Path:
-        """Return where a path of the phone's lies on this host."""
-        return self.root / path.lstrip("/")
-
-    def set_file(self, path: str, text: str) -> None:
-        """Write one of its files, for example a clock under /sys."""
-        target = self.path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = target.with_name(f".{target.name}.new")
-        fresh.write_text(text)
-        fresh.replace(target)  # whoever reads sees the old text or the new
-
-    def set_service(self, name: str, text: str | None) -> None:
-        """Set what ``dumpsys NAME`` prints; None: there is no such service."""
-        target = self._state / "services" / name
-        if text is None:
-            target.unlink(missing_ok=True)
-            return
-        fresh = target.with_name(f".{name}.new")
-        fresh.write_text(text)
-        fresh.replace(target)
-
-    def getprop(self, name: str) -> str:
-        """Return a property, as ``getprop NAME`` prints it; empty where there is none."""
-        return self._properties().get(name, "")
-
-    def setprop(self, name: str, value: str) -> None:
-        """Set a property, whatever its name."""
-        properties = self._properties() | {name: value}
-        fresh = self._state / ".props.new"
-        fresh.write_text("".join(f"{key}={text}\n" for key, text in sorted(properties.items())))
-        fresh.replace(self._state / "props")
-
-    def _properties(self) -> dict[str, str]:
-        return dict(line.split("=", 1) for line in (self._state / "props").read_text().splitlines())
-
-    def setting(self, name: str) -> str:
-        """Return what a program of the phone's has set, for example ``fixed_performance``; empty where nothing."""
-        file = self._state / name
-        return file.read_text().strip() if file.exists() else ""
-
-    @property
-    def boot_id(self) -> str:
-        """The kernel's name for the time since it started."""
-        return self.path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-    def processes(self) -> list[int]:
-        """Return the living processes that its shell has started, and theirs."""
-        return processes_with(f"{_MARK}={self.root}")
-
-    def programs_running(self) -> list[int]:
-        """Return those of them that run a file which was pushed."""
-        return [pid for pid in self.processes() if self._runs_a_pushed_file(pid)]
 
     # What happens to it. Each may be called from the test's thread.
 
@@ -190,15 +124,6 @@ class StandIn:
         """End every pushed program as the low-memory killer does."""
         self.strike_now(Fault(kind="kill"))
 
-    def fill_storage(self, left: int = 0) -> None:
-        """Let only ``left`` more bytes fit."""
-        self.strike_now(Fault(kind="full", back_s=None, amount=left))
-
-    def free_storage(self) -> None:
-        """Let everything fit again."""
-        self._full = None
-        self._tell_room()
-
     def garbage(self) -> None:
         """Put bytes that nobody wrote before the next output of a command."""
         self.faults.arm(Fault(kind="garbage"))
@@ -214,14 +139,6 @@ class StandIn:
     def restart_server(self) -> None:
         """End the host's adb server; the next adb call starts another, which knows no phone yet."""
         self.server.kill()
-
-    def noexec(self, folder: str = "/data/local/tmp") -> None:
-        """Let nothing in a folder be run."""
-        self._noexec.append(folder)
-        self._write_noexec()
-        for path in self.path(folder).rglob("*"):
-            if path.is_file():
-                path.chmod(0o660)
 
     def strike_now(self, fault: Fault) -> None:
         """Let a fault happen now."""
@@ -246,48 +163,6 @@ class StandIn:
             return self._reboot_service
         return None
 
-    def environment(self) -> dict[str, str]:
-        """Return the environment of the phone's programs: its own, and where its GPU's driver is."""
-        passed = {key: os.environ[key] for key in ("VK_ICD_FILENAMES",) if key in os.environ}
-        own = {
-            "PATH": str(self.root / "system/bin"),
-            "HOME": str(self.root),
-            "TMPDIR": str(self.path("/data/local/tmp")),
-        }
-        if self.libraries:
-            passed["LD_LIBRARY_PATH"] = self.libraries
-        return {
-            **own,
-            **passed,
-            _MARK: str(self.root),
-            "STANDIN_STATE": str(self._state),
-            "STANDIN_ROOT": str(self.root),
-        }
-
-    def preamble(self) -> str:
-        """Return what comes before every command: on a full storage, no file grows."""
-        return "trap '' XFSZ; ulimit -f 0; " if self._full == 0 else ""
-
-    def is_noexec(self, path: str) -> bool:
-        """Say whether a path lies where nothing may be run."""
-        return any(path == folder or path.startswith(f"{folder}/") for folder in self._noexec)
-
-    def room(self) -> bool:
-        """Say whether a file can be made."""
-        return self._full is None or self._full > 0
-
-    def take_room(self, count: int) -> bool:
-        """Take storage for ``count`` bytes; say whether there was enough."""
-        if self._full is None:
-            return True
-        if count > self._full:
-            self._full = 0
-            self._tell_room()
-            return False
-        self._full -= count
-        self._tell_room()
-        return True
-
     def strike(self, fault: Fault) -> None:
         """Let a fault happen, and plan its end."""
         self.faults.happened.append(fault)
@@ -310,8 +185,8 @@ class StandIn:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         elif fault.kind == "full":
-            self._full, back = int(fault.amount), self.free_storage
-            self._tell_room()
+            self.fill_storage(int(fault.amount))
+            back = self.free_storage
         elif fault.kind == "slow":
             self._slow_down(fault.amount)
             back = functools.partial(self._slow_down, 1.0)
@@ -394,33 +269,23 @@ class StandIn:
     async def _hold_back(self) -> None:
         """Stop pushed programs most of the time."""
         turn_s = 0.01
-        while (factor := self.faults.slowness) > 1:
-            pids = self.programs_running()
+        pids: list[int] = []
+        for turn in itertools.count():
+            if (factor := self.faults.slowness) <= 1:
+                break
+            if turn % 5 == 0:  # to look for them takes longer than a turn
+                pids = self.programs_running()
             _signal(pids, signal.SIGSTOP)
             await asyncio.sleep(turn_s * (factor - 1))
             _signal(pids, signal.SIGCONT)
             await asyncio.sleep(turn_s)
         _signal(self.processes(), signal.SIGCONT)
 
-    def _runs_a_pushed_file(self, pid: int) -> bool:
-        try:
-            return str(Path(f"/proc/{pid}/exe").readlink()).startswith(f"{self.root}/data/")
-        except OSError:
-            return False
-
     def _kill_all(self) -> None:
         end = time.monotonic() + 5
         while (pids := self.processes()) and time.monotonic() < end:
             _signal(pids, signal.SIGKILL)
             time.sleep(0.005)
-
-    def _tell_room(self) -> None:
-        """Write what ``df`` prints, in KiB."""
-        free = self._full if self._full is not None else shutil.disk_usage(self.root).free
-        (self._state / "free_kb").write_text(f"{free // 1024}\n")
-
-    def _write_noexec(self) -> None:
-        (self._state / "noexec").write_text("".join(f"{folder}\n" for folder in self._noexec))
 
     # Its life.
 
@@ -445,34 +310,6 @@ class StandIn:
     def _in_background(self, work: Callable[[], None]) -> None:
         self._telling.add(future := self._loop.run_in_executor(None, work))
         future.add_done_callback(self._telling.discard)
-
-    def _furnish(self) -> None:
-        """Make the phone's folders, files, properties and programs."""
-        for folder in ("data/local/tmp", "sdcard/Download", "system/bin"):
-            (self.root / folder).mkdir(parents=True)
-        (self._state / "services").mkdir(parents=True)
-        abi = {"x86_64": "x86_64", "aarch64": "arm64-v8a"}.get(platform.machine(), platform.machine())
-        props = {
-            **self.profile.properties,
-            "ro.serialno": self._serialno,
-            "ro.product.cpu.abi": abi,
-            "ro.product.cpu.abilist": abi,
-            "sys.boot_completed": "1",
-        }
-        (self._state / "props").write_text("".join(f"{key}={value}\n" for key, value in sorted(props.items())))
-        for path, text in self.profile.files().items():
-            self.set_file(path, text)
-        self.set_file("/proc/sys/kernel/random/boot_id", f"{uuid.uuid4()}\n")
-        for name in ("stat", "uptime", "loadavg"):  # what changes all the time is the host's
-            (self.root / "proc" / name).symlink_to(f"/proc/{name}")
-        for name, text in self.profile.services.items():
-            self.set_service(name, text)
-        programs.install(self.root / "system/bin", self.profile)
-        (self.root / "system/bin/sh").symlink_to("/bin/sh")
-        if self.profile.fixed_performance:
-            (self._state / "offers_fixed_performance").touch()
-        self._tell_room()
-        self._write_noexec()
 
     def __enter__(self) -> Self:
         self._furnish()
