@@ -1,17 +1,23 @@
 """The user's own tools on a phone: pushed with their libraries, ended at a deadline there, and cables pulled."""
 
 import shlex
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_tools import install
+from standin.device import StandIn
 
-from mobench.errors import LinkError
+from mobench.errors import DeathError, LinkError, SessionError
 from mobench.records import Artifact, Target
+from runners.adb import Adb
+from runners.android.folder import Folder
 from runners.android.tools import OnPhone
-from runners.native_tools import open_tool_session
+from runners.native_tools import ToolSession, open_tool_session
 
 
 @pytest.fixture
@@ -88,3 +94,63 @@ def test_a_pulled_cable_is_a_lost_link_not_a_bad_tool(binary: Path) -> None:
             place=OnPhone(bridge, bridge),
             logs=binary.parent,
         )
+
+
+# --- the stand-in, through the real adb -----------------------------------------------------------------------------
+
+
+def on_phone(phone: StandIn, folder: Path, tool: str, **edits: Any) -> tuple[ToolSession, Folder]:
+    """Install a tool that is none, and open a session of it on the stand-in."""
+    name, suffix = ("onnxruntime_perf_test", "onnx") if tool == "perf_test" else ("benchmark_model", "tflite")
+    model = folder / f"net.{suffix}"
+    model.write_bytes(b"model")
+    pushed = Folder(Adb(phone.serial))
+    described = Artifact(path=model, sha256="0", size_bytes=5, format=suffix, name="net")  # type: ignore[arg-type]
+    session = open_tool_session(
+        *(name, install(folder, tool, **edits), described, Target(runtime=name, threads=4, cores=(4, 5))),
+        place=OnPhone(Adb(phone.serial), pushed),
+        logs=folder / "logs",
+    )
+    return session, pushed
+
+
+@pytest.mark.parametrize("profile", ["pixel", "android9"])  # the old one has one stream, and no exit statuses
+@pytest.mark.parametrize("tool", ["classic", "litert", "perf_test"])
+def test_a_tool_runs_on_the_phone_and_leaves_nothing_running(
+    standin: Callable[..., StandIn], tmp_path: Path, tool: str, profile: str
+) -> None:
+    phone = standin(profile)
+    session, _ = on_phone(phone, tmp_path, tool)
+    timing = session.time(lead_in=4, timed=5)
+    assert set(timing.wall_ns) == {2_000}
+    session.close()
+    assert phone.processes() == [] and list(phone.path("/data/local/tmp/mobench/run").iterdir()) == []
+    log = sorted((tmp_path / "logs").iterdir())[-1].read_text()
+    assert "taskset 30 " in log and "--- exit status 0" in log
+
+
+def test_a_tool_that_is_killed_on_the_phone_is_no_result(phone: StandIn, tmp_path: Path) -> None:
+    with pytest.raises(DeathError, match=r"killed by SIGKILL \(out of memory\?\)"):
+        on_phone(phone, tmp_path, "classic", signal=9)
+    assert phone.processes() == []
+
+
+def test_a_tool_that_hangs_is_ended_on_the_phone_itself(phone: StandIn, tmp_path: Path) -> None:
+    session, _ = on_phone(phone, tmp_path, "classic")
+    session._start_s = 0.0
+    (tmp_path / "scenario.json").write_text('{"tool": "classic", "sleep_s": 60}')
+    with pytest.raises(SessionError, match="not done within its deadline of 2 s"):
+        session.time(lead_in=4, timed=5, deadline_s=2)
+    assert phone.processes() == []
+
+
+def test_a_cable_pulled_in_a_run_is_a_lost_link(phone: StandIn, tmp_path: Path) -> None:
+    session, _ = on_phone(phone, tmp_path, "classic")
+    threading.Timer(0.4, phone.cut).start()
+    with pytest.raises(LinkError):
+        session.time(lead_in=4, timed=5)
+    session.close()
+    end = time.monotonic() + 10
+    while phone.processes() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert phone.processes() == []
