@@ -25,7 +25,7 @@ import numpy as np
 
 from mobench import artifacts, plan
 from mobench.campaign import run_cells
-from mobench.measure import Settings
+from mobench.design import Settings
 from mobench.records import Target
 from mobench.stats import summarize
 from runners import desktop

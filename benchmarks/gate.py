@@ -28,14 +28,15 @@ from typing import Any
 from coverage import blocks
 
 from mobench import artifacts, campaign, plan, store
-from mobench.measure import Campaign, Settings
+from mobench.design import Settings
+from mobench.measure import Campaign
 from mobench.records import Artifact, Block, Cell, Ready, Run, Target, Timing
 from mobench.stats import half_width
 from mobench.verdicts.comparison import Comparison, compare
 from mobench.verdicts.gate import confidence, judge
 from mobench.verdicts.matching import Match
 from runners import desktop
-from runners.fake import FakeClock, FakeWatch
+from runners.fake import FakeClock, FakeHost
 
 TOLERANCES = (0.0, 0.01, 0.03)
 PLANTED = 1.03
@@ -114,9 +115,7 @@ def replayed(
     path = folder / "campaign.jsonl"
     path.unlink(missing_ok=True)
     with Unsynced(path) as journal:
-        Campaign(swept, swept[0].id, settings, journal, open_session=open_session, watch=FakeWatch(), clock=clock).run(
-            {"cpu": "recorded", "cores": 2}
-        )
+        Campaign(swept, swept[0].id, settings, journal, host=FakeHost(open_session), clock=clock).run()
     return store.read(path)
 
 

@@ -14,16 +14,17 @@ import argparse
 import itertools
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from mobench import artifacts, campaign, store
-from mobench.measure import Campaign, Settings
+from mobench.design import Settings
+from mobench.measure import Campaign
 from mobench.plan import make_cells
 from mobench.records import Cell, Timing
 from runners import desktop, device_state
+from runners.fake import FakeHost
 
 
 class Counted:
@@ -62,10 +63,10 @@ class Clocked(Campaign):
 
     all_ns = rounds_ns = 0
 
-    def run(self, machine: Mapping[str, Any]) -> str:
+    def run(self) -> str:
         """Run the campaign."""
         began = time.perf_counter_ns()
-        reason = super().run(machine)
+        reason = super().run()
         self.all_ns = time.perf_counter_ns() - began
         return reason
 
@@ -91,14 +92,14 @@ def main() -> None:
     files = [artifacts.read(path) for path in itertools.islice(itertools.cycle(arguments.models), arguments.cells)]
     cells = make_cells(files, campaign.make_targets())
     settings = Settings(budget_s=arguments.budget, ratio_half_width=0, p50_half_width=0)
-    watch, machine = device_state.Watch(), device_state.machine()
+    watch = device_state.Watch()
     cores = {core for cell in cells for core in cell.target.cores}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "hundred.jsonl"
         before_kib = memory_kib("VmRSS")  # SciPy comes later, with the fifth start: 20 MiB, however many cells
         with store.Journal(path) as journal, desktop.keep_off(cores):
-            timed = Clocked(cells, cells[0].id, settings, journal, open_session=Counted, watch=watch)
-            reason = timed.run(machine)
+            timed = Clocked(cells, cells[0].id, settings, journal, host=FakeHost(Counted, watch))
+            reason = timed.run()
         memory = {"at its end": memory_kib("VmRSS"), "at most": memory_kib("VmHWM")}
         run = store.read(path)
         memory["at most, with the journal read"] = memory_kib("VmHWM")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mobench import artifacts, plan
 from mobench.campaign import run_cells
-from mobench.measure import Settings
+from mobench.design import Settings
 from mobench.records import RUNTIME_FORMATS, Target
 from mobench.stats import log_interval, summarize
 from runners import desktop

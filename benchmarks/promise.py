@@ -18,7 +18,7 @@ import numpy as np
 
 from mobench import artifacts, plan
 from mobench.campaign import run_cells
-from mobench.measure import Settings
+from mobench.design import Settings
 from mobench.records import RUNTIME_FORMATS, Target
 from mobench.stats import half_width, summarize
 from runners import desktop

@@ -21,9 +21,9 @@ from statistics import median
 from exporters.finish import Outcome
 from exporters.recipe import STATISTICS_IMAGES
 from mobench import artifacts, campaign, plan, store, zoo
+from mobench.design import Settings
 from mobench.errors import MobenchError
 from mobench.exporting import export_networks
-from mobench.measure import Settings
 from mobench.records import Run
 from mobench.stats import Summary, summarize
 from mobench.zoo.count import count

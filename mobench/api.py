@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobench import campaign, plan
+from mobench.design import Settings
 from mobench.errors import BadInputError
 from mobench.exporting import export_networks, record
-from mobench.measure import Settings
 from mobench.records import Format, Run
 from mobench.stats import summarize
 from mobench.verdicts import comparison

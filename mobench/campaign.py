@@ -1,4 +1,4 @@
-"""Campaigns on this machine: what to time from what a user named, begun, or taken up again where they stopped."""
+"""Campaigns: what to time from what a user named, begun, or taken up again where they stopped."""
 
 from __future__ import annotations
 
@@ -7,38 +7,52 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mobench import artifacts, plan, store
+from mobench import artifacts, devices, plan, store
+from mobench.design import Settings
 from mobench.errors import BadInputError
-from mobench.measure import Campaign, Settings
-from mobench.records import PROVIDERS, RUNTIME_FORMATS, Artifact, Cell, Run, Target
-from runners import desktop, device_state
+from mobench.hosts import Host
+from mobench.measure import Campaign
+from mobench.records import DEVICES, READS, RUNTIME_FORMATS, TOOL_FORMATS, Artifact, Cell, Run, Target
+from runners import desktop
 
 # What must not have changed when a campaign is taken up again; the runtimes' versions are compared at their start.
-_SAME_MACHINE = ("cpu", "arch", "cores")
+_SAME_MACHINE = ("cpu", "arch", "cores", "phone_id")
 
 
 def make_targets(
     *,
-    device: str = "desktop-cpu",
+    on: Sequence[str] = ("desktop-cpu",),
     runtimes: Sequence[str] = (),
     providers: Sequence[str] = (),
     threads: Sequence[int] = (),
     batches: Sequence[int] = (),
+    choose_cores: Callable[[int], tuple[int, ...]] = desktop.choose_cores,
 ) -> list[Target]:
     """Return every combination of what was asked; nothing asked means each runtime's own choice, one thread, batch 1.
 
+    Args:
+        on: devices, all of one machine.
+        runtimes: or the user's own tools (`mobench.records.TOOL_FORMATS`).
+        providers: execution providers and delegates.
+        threads: counts of them.
+        batches: images an inference.
+        choose_cores: gives the affinity mask for so many threads.
+
     Raises:
-        BadInputError: a provider that none of the runtimes has.
+        BadInputError: a runtime that none of the devices has, or a provider that none of the runtimes has.
     """
-    chosen = [
-        (runtime, provider)
-        for runtime in runtimes or tuple(RUNTIME_FORMATS)
-        for provider in (providers or ("",))
-        if provider == "" or provider in PROVIDERS[runtime]
-    ]
-    lost = sorted({*providers} - {provider for _, provider in chosen})
+    chosen = []
+    for device in on:
+        for runtime in runtimes or tuple(DEVICES[device]):
+            has = _providers(device, runtime)
+            chosen += [(device, runtime, name) for name in providers or ("",) if has and name in ("", *has)]
+    for runtime in runtimes:
+        if not any(_providers(device, runtime) for device in on):
+            known = "; ".join(f"{device}: {', '.join(DEVICES[device])}" for device in on)
+            raise BadInputError(f"--runtime {runtime}", f"there is none for {' and '.join(on)}", known)
+    lost = sorted({*providers} - {provider for _, _, provider in chosen})
     if lost:
-        known = "; ".join(f"{runtime}: {', '.join(names)}" for runtime, names in PROVIDERS.items())
+        known = "; ".join(f"{name}: {', '.join(has)}" for device in on for name, has in DEVICES[device].items())
         raise BadInputError(f"--provider {lost[0]}", "no asked runtime has it", known)
     return [
         Target(
@@ -47,12 +61,18 @@ def make_targets(
             provider=provider,
             threads=count,
             batch=batch,
-            cores=desktop.choose_cores(count),
+            cores=choose_cores(count),
         )
-        for runtime, provider in chosen
+        for device, runtime, provider in chosen
         for count in threads or (1,)
         for batch in batches or (1,)
     ]
+
+
+def _providers(device: str, runtime: str) -> tuple[str, ...]:
+    """Return a runtime's providers on a device; a native tool has those of the runtime that is in it."""
+    inside = next((name for name, form in RUNTIME_FORMATS.items() if form == TOOL_FORMATS.get(runtime)), runtime)
+    return DEVICES[device].get(inside, ())
 
 
 def find_artifacts(
@@ -66,7 +86,7 @@ def find_artifacts(
         precisions: keep only files of these; all where empty.
     """
     usable, refused = [], []
-    formats = {RUNTIME_FORMATS[target.runtime] for target in targets}
+    formats = {READS[target.runtime] for target in targets}
     named = {Path(thing) for thing in things}
     for path in artifacts.resolve(things):
         try:
@@ -76,8 +96,7 @@ def find_artifacts(
             continue
         if artifact.format not in formats:
             if path in named:
-                runtime = next(r for r, f in RUNTIME_FORMATS.items() if f == artifact.format)
-                refused.append(f"{path}: no asked runtime reads it; --runtime {runtime}")
+                refused.append(str(plan.unread(artifact, targets)))
         elif not precisions or artifact.precision in precisions:
             usable.append(artifact)
     return usable, refused
@@ -86,6 +105,7 @@ def find_artifacts(
 def run_cells(
     cells: Sequence[Cell],
     *,
+    host: Host | None = None,
     baseline: str | None = None,
     settings: Settings | None = None,
     results: Path = Path("results"),
@@ -94,56 +114,68 @@ def run_cells(
     progress: Callable[[float, str], None] = lambda share, text: None,
     resumed: bool = False,
 ) -> Run:
-    """Time cells on this machine, journal the campaign under ``results``, and return it.
+    """Time cells, journal the campaign under ``results``, and return it.
 
     Args:
         cells: what to time, from ``plan.make_cells``.
+        host: the device they run on, entered; this machine where None.
         baseline: the cell that ratios are to, as ``plan.choose_baseline`` takes it.
         settings: budget, asked precision and seed.
         results: folder for the journal.
         journal: the journal's own path, instead of a new one under ``results``.
-        shape: first input's shape for models that leave it open.
+        shape: first input's shape for models that leave it open; a given host has its own.
         progress: told the share of the budget that is spent, and what goes on.
         resumed: the campaign that ``journal`` holds is taken up again (see `resume`).
 
     Raises:
         BadInputError: no such baseline, or another process is writing the journal.
+        LinkError: the phone is out of reach before anything was measured.
         KeyboardInterrupt: after the journal is closed; read it with ``store.read``.
     """
-    watch = device_state.Watch()  # first, so that the first state has a span behind it to tell the others' load of
-    machine = device_state.machine()
     chosen = plan.choose_baseline(cells, baseline)
-    path = journal or store.new_path(results, cells[0].target.device, machine)
-    measured = {core for cell in cells for core in cell.target.cores}
-    with store.Journal(path, wait=False) as log, desktop.keep_off(measured):
-        campaign = Campaign(
-            cells,
-            chosen,
-            settings or Settings(),
-            log,
-            open_session=lambda cell: desktop.open_session(cell.artifact, cell.target, shape=shape),
-            watch=watch,
-            resumed=store.read(path) if resumed else None,  # only now is nobody else writing to it
-            shape=shape,
-            progress=progress,
-        )
-        try:
-            campaign.run(machine)
-        except KeyboardInterrupt as interrupt:
-            if not path.stat().st_size:
-                raise  # it came before the header: there is nothing to read
-            raise KeyboardInterrupt(str(path)) from interrupt
+    host = host or devices.DesktopHost(shape=shape)
+    measured = {core for cell in cells if cell.target.device.startswith("desktop") for core in cell.target.cores}
+    with desktop.keep_off(measured):
+        path = journal or store.new_path(results, _kind(cells), host.machine())
+        with store.Journal(path, wait=False) as log:
+            campaign = Campaign(
+                cells,
+                chosen,
+                settings or Settings(),
+                log,
+                host=host,
+                resumed=store.read(path) if resumed else None,  # only now is nobody else writing to it
+                shape=shape,
+                progress=progress,
+            )
+            try:
+                campaign.run()
+            except KeyboardInterrupt as interrupt:
+                if not path.stat().st_size:
+                    raise  # it came before the header: there is nothing to read
+                raise KeyboardInterrupt(str(path)) from interrupt
     return store.read(path)
 
 
+def _kind(cells: Sequence[Cell]) -> str:
+    """Name a journal by its device, or by what several have in common."""
+    on = sorted({cell.target.device for cell in cells})
+    return on[0] if len(on) == 1 else on[0].partition("-")[0]
+
+
 def resume(
-    run: Run, *, more_s: float | None = None, progress: Callable[[float, str], None] = lambda share, text: None
+    run: Run,
+    *,
+    more_s: float | None = None,
+    serials: Sequence[str] = (),
+    progress: Callable[[float, str], None] = lambda share, text: None,
 ) -> Run:
-    """Take a campaign up again on this machine: the same cells, further starts, in the same journal.
+    """Take a campaign up again on the machine it was measured on: the same cells, further starts, the same journal.
 
     Args:
         run: the campaign.
         more_s: seconds to measure; what is left of its budget where None.
+        serials: the phone's, for adb; where empty the one attached.
         progress: as in `run_cells`.
 
     Raises:
@@ -159,7 +191,22 @@ def resume(
         raise BadInputError(name, "it was not measured by `mobench run`", "start a new campaign")
     if settings.get("sustain_s"):
         raise BadInputError(name, "a sustained load has cooled since: it has no second half", "run it again")
-    now = device_state.machine()
+    shape = tuple(header.get("shape", ()))
+    on = {cell["target"]["device"] for cell in header["cells"]}
+    with devices.open_host(on, serials=serials, shape=shape, check=bool(run.checks)) as host:
+        return _take_up(run, host, name, settings, more_s, shape, progress)
+
+
+def _take_up(
+    run: Run,
+    host: Host,
+    name: str,
+    settings: Mapping[str, Any],
+    more_s: float | None,
+    shape: tuple[int, ...],
+    progress: Callable[[float, str], None],
+) -> Run:
+    header, now = run.header, host.machine()
     for key in _SAME_MACHINE:
         then = header.get("machine", {}).get(key)
         if then != now.get(key):
@@ -170,12 +217,12 @@ def resume(
         why = "it is as precise as asked" if run.end == "precise" else "its budget is spent"
         raise BadInputError(name, why, "measure on with --budget SECONDS")
     cells = [_again(name, cell) for cell in header["cells"]]
-    shape = tuple(header.get("shape", ()))
     taken_up = Settings(**{**settings, "budget_s": spent_s + left_s})
     if run.end == "precise":  # it would stop at once: who asks for more seconds wants them spent
         taken_up = replace(taken_up, ratio_half_width=0.0, p50_half_width=0.0)
     return run_cells(
         cells,
+        host=host,
         baseline=header["baseline"],
         settings=taken_up,
         journal=run.path,

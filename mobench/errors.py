@@ -52,6 +52,12 @@ class LinkError(SessionError):
     kind = "link"
 
 
+class NotReadyError(SessionError):
+    """The phone must not be measured now: it is too hot, or its battery too low. What was measured before stands."""
+
+    kind = "not_ready"
+
+
 class ExportError(MobenchError):
     """An export failed or its output is too far from the reference; no file was left behind."""
 

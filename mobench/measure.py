@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from mobench import __version__
-from mobench.errors import BadInputError, DeathError, MobenchError, SessionError
+from mobench.design import LEAD_IN, Settings, starts, timed_inferences
+from mobench.errors import BadInputError, DeathError, LinkError, MobenchError, NotReadyError, SessionError
+from mobench.hosts import Host, Session
 from mobench.plan import describe
 from mobench.precision import Known
-from mobench.records import Block, Cell, DeviceState, Failure, Ready, Run, Timing
-from mobench.stats import MIN_INCARNATIONS, block_ns, is_trending
+from mobench.records import Block, Cell, DeviceState, Failure, Ready, Run
+from mobench.stats import block_ns, is_trending
 from mobench.store import SCHEMA, Journal, now
 
-BLOCK_NS = 5_000_000  # a block is as short as this allows: one inference of a 10 ms net, 125 of a 40 us one
-MAX_TIMED = 500
-# Untimed inferences before the timed ones. While others have their turn a model's weights leave the caches, and it
-# takes several passes to bring them back. After one, MobileNetV2 INT8 in ONNX Runtime is 18 % above a loop of its own
-# and its ratio to FP32 11 % off; after four, 6 % and 3 %; eight gain 1 % and cost half of the rounds
-# (benchmarks/lead_in.py).
-LEAD_IN = 4
-# Rounds an incarnation should have: with fewer the median over them is too rough, with many more a further start would
-# have been the better use of the time. A short budget gets short starts, 20 rounds, so that there are enough of them;
-# one that holds more than 12 of those gets longer ones, which keep the coverage of a campaign that stops as soon as
-# its interval is narrow (benchmarks/coverage.py).
-ROUNDS, LONG_ROUNDS, ENOUGH_INCARNATIONS = 20, 40, 12
 DEADLINE_FACTOR = 10  # a block may take this many times as long as its inferences would at the first one's pace
 WARMUP_BLOCKS = 60
 WARMUP_S = 1.0
@@ -37,66 +28,6 @@ SYNC_S = 1.0  # the journal is on the disk itself, safe from a power cut, at lea
 TELL_S = 0.1  # progress is shown at most this often: drawing it takes longer than a tiny model's block
 SPARE_MB = 512  # memory that is left free when sessions are loaded side by side
 GIVE_UP = 2  # starts in a row in which a cell's session died
-
-
-class Session(Protocol):
-    """What a campaign needs of a session."""
-
-    ready: Ready
-
-    def time(self, *, lead_in: int, timed: int, deadline_s: float) -> Timing:
-        """Run untimed, then timed inferences."""
-        ...
-
-    def close(self) -> None:
-        """End the session."""
-        ...
-
-
-class Watch(Protocol):
-    """What a campaign needs to know of the machine."""
-
-    def state(self, when: Literal["before", "during", "after"], t_s: float) -> DeviceState:
-        """Describe the machine now."""
-        ...
-
-    def steal_ticks(self) -> int:
-        """Return the time a hypervisor gave to others since boot, in ticks of 10 ms; 0 where unknown."""
-        ...
-
-    def energy_uj(self) -> int | None:
-        """Return the energy the processors took since some moment; None where the machine does not tell."""
-        ...
-
-    def memory_available_mb(self) -> int | None:
-        """Return how much memory is free for programs; None where unknown."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """When a campaign ends: at the asked interval half-widths (shares of the figure), or when the budget is spent.
-
-    With ``sustain_s`` it is a sustained load instead: one start, rounds without a pause for that long.
-    """
-
-    budget_s: float = 60.0
-    ratio_half_width: float = 0.01
-    p50_half_width: float = 0.02
-    seed: int = 0
-    deadline_s: float = 60.0
-    sustain_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse times and widths that no campaign could keep to.
-
-        Raises:
-            BadInputError: a value that is negative or not finite, or no budget at all.
-        """
-        for name in ("budget_s", "ratio_half_width", "p50_half_width", "deadline_s", "sustain_s"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0) or (name == "budget_s" and value == 0):
-                raise BadInputError(f"{name} {value}", "not a finite, positive number", "for example a budget of 3600")
 
 
 @dataclass(slots=True)
@@ -124,8 +55,7 @@ class Campaign:
         settings: Settings,
         journal: Journal,
         *,
-        open_session: Callable[[Cell], Session],
-        watch: Watch,
+        host: Host,
         resumed: Run | None = None,
         shape: tuple[int, ...] = (),
         clock: Callable[[], float] = time.monotonic,
@@ -136,7 +66,8 @@ class Campaign:
         ``resumed`` is what the journal already holds, when it is taken up again; ``shape`` is for the header only.
         """
         self._cells, self._baseline, self._settings, self._journal = tuple(cells), baseline, settings, journal
-        self._open, self._watch, self._clock, self._progress = open_session, watch, clock, progress
+        self._host, self._watch, self._care = host, host.watch, host.care
+        self._clock, self._progress = clock, progress
         self._known = Known(baseline)
         self._deaths: dict[str, int] = {}  # starts in a row that a cell did not survive
         self._timed: dict[str, int] = {}
@@ -155,13 +86,17 @@ class Campaign:
                 self._incarnation = max(self._incarnation, incarnation + 1)
             self._spent_s = max((block.t_s for block in resumed.blocks), default=0.0)
 
-    def run(self, machine: Mapping[str, Any]) -> str:
-        """Run the campaign; return why it ended: ``precise``, ``budget``, ``sustained`` or ``failed``.
+    def run(self) -> str:
+        """Run the campaign; return why it ended.
+
+        ``precise``, ``budget``, ``sustained``, ``failed``; ``unplugged``: the device was out of reach for too long;
+        ``not_ready``: it does not cool down, or its battery is low. The last two can be resumed.
 
         Raises:
             KeyboardInterrupt: after the journal has its end.
             MobenchError: the journal cannot be written (a full disk); all blocks before are in it.
         """
+        machine = self._host.machine()
         self._first = self._clock() - self._spent_s
         found = self._journal.size()
         if not self._resumed:
@@ -172,6 +107,9 @@ class Campaign:
         try:
             self._journal.append("state", self._watch.state("before", self._elapsed()))
             reason = self._sustain() if self._settings.sustain_s else self._incarnations()
+        except (LinkError, NotReadyError) as error:
+            self._journal.append("pause", t_s=self._elapsed(), why=str(error))
+            reason = "unplugged" if isinstance(error, LinkError) else "not_ready"
         except KeyboardInterrupt:
             self._end("interrupted")
             raise
@@ -185,7 +123,8 @@ class Campaign:
         return reason
 
     def _end(self, reason: str) -> None:
-        self._journal.append("state", self._watch.state("after", self._elapsed()))
+        with contextlib.suppress(LinkError):
+            self._journal.append("state", self._watch.state("after", self._elapsed()))
         self._journal.append("end", reason=reason, t_s=self._elapsed())
 
     def _header(self, machine: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +132,7 @@ class Campaign:
             "schema": SCHEMA,
             "campaign": self._journal.path.stem,
             "started": now(),
-            "device": self._cells[0].target.device,
+            "device": "+".join(dict.fromkeys(cell.target.device for cell in self._cells)),
             "machine": dict(machine),
             "versions": _VERSIONS,
             "settings": asdict(self._settings),
@@ -215,8 +154,9 @@ class Campaign:
         waiting: list[Cell] = []
         while True:
             began, waiting = self._elapsed(), waiting or self._left()
-            live, waiting = self._start_sessions(waiting)
+            live: list[_Live] = []
             try:
+                live, waiting = self._start_sessions(waiting)
                 starting = self._elapsed() - began
                 if not live:
                     if not self._left():
@@ -225,12 +165,18 @@ class Campaign:
                     continue  # every session died in this start; each gets another
                 if not planned:
                     groups = 1 + len(waiting) / max(1, len(live) - 1)
-                    planned = self._incarnation + math.ceil(groups * _starts((budget - began) / groups, starting, live))
+                    planned = self._incarnation + math.ceil(
+                        groups * starts((budget - began) / groups, starting, sum(one.block_s() for one in live))
+                    )
                 # What is left goes evenly to the starts to come; past the plan, each is as long as one of those.
                 share = (budget - began) / max(1, planned - self._incarnation)
                 if self._incarnation >= planned:
                     share = budget / planned
                 self._rounds(live, min(budget, began + max(share, starting)))
+            except LinkError as error:
+                self._reconnect(error)
+                self._incarnation += 1
+                continue  # no session outlives its link: all are started again
             finally:
                 for one in live:
                     one.session.close()
@@ -243,6 +189,19 @@ class Campaign:
                 return "precise"
             if self._elapsed() + starting >= budget:
                 return "budget"
+
+    def _reconnect(self, error: LinkError) -> None:
+        """Wait until the device is back; the time that takes is not the campaign's.
+
+        Raises:
+            LinkError: it does not come back, or nobody can say when.
+        """
+        if self._care is None:
+            raise error
+        t_s, began = self._elapsed(), self._clock()
+        back = self._care.reconnect(error, self._say)
+        self._first += self._clock() - began
+        self._journal.append("pause", t_s=t_s, why=str(error), **back)
 
     def _sustain(self) -> str:
         """Start all sessions once and time rounds without a pause."""
@@ -284,7 +243,9 @@ class Campaign:
     def _start_session(self, cell: Cell, live: list[_Live]) -> None:
         self._tell(f"start {self._incarnation + 1}: {cell.id}")
         try:
-            session = self._open(cell)
+            session = self._host.open_session(cell)
+        except LinkError:
+            raise
         except MobenchError as error:
             # What says that it cannot load will not load later; what was killed, or has run before, may.
             again = isinstance(error, DeathError) or self._known.has_run(cell.id)
@@ -297,8 +258,14 @@ class Campaign:
         )
         try:
             self._warm_up(live[-1])
+            check = self._host.check(cell, session)
+        except LinkError:
+            raise
         except SessionError as error:
             self._drop(live, live[-1], error)
+        else:
+            if check is not None:
+                self._journal.append("check", replace(check, incarnation=self._incarnation))
 
     def _has_room(self, live: Sequence[_Live], count: int) -> bool:
         """Return whether the largest of the sessions so far would fit ``count`` times more; two in all may try."""
@@ -320,46 +287,86 @@ class Campaign:
 
     def _warm_up(self, one: _Live) -> None:
         """Time blocks until they stop falling or the limit is reached; then fix how large this cell's blocks are."""
-        timed = self._timed.get(one.cell.id) or _timed(one.session.ready.first_ns)
+        timed = self._timed.get(one.cell.id) or timed_inferences(one.session.ready.first_ns)
         figures: list[float] = []
         began = self._clock()
         while is_trending(figures) and len(figures) < WARMUP_BLOCKS and self._clock() - began < WARMUP_S:
             block = self._block(one, -1, len(figures), "warmup", lead_in=0, timed=timed)
             figures.append(block_ns(block))
         one.latency_ns = min(figures[-8:])
-        one.timed = self._timed.setdefault(one.cell.id, _timed(one.latency_ns))
+        one.timed = self._timed.setdefault(one.cell.id, timed_inferences(one.latency_ns))
         one.lead_in = max(LEAD_IN, one.timed // 2)
 
     def _rounds(self, live: list[_Live], until: float) -> None:
         shuffled = random.Random(f"{self._settings.seed} {self._incarnation} rounds")
         number, survivors = 0, {one.cell.id for one in live}
         figures: dict[str, dict[int, float]] = {one.cell.id: {} for one in live}
-        while live and (number == 0 or self._elapsed() < until):
-            self._tell(f"start {self._incarnation + 1}, round {number + 1}, {len(live)} cells")
-            order = list(live)
-            shuffled.shuffle(order)
-            for position, one in enumerate(order):
-                try:
-                    block = self._block(one, number, position, "steady", lead_in=one.lead_in, timed=one.timed)
-                except SessionError as error:
-                    survivors.discard(one.cell.id)
-                    self._drop(live, one, error)
+        lost_s = 0.0  # in rounds that did not count, which are repeated, though not for ever
+        try:
+            while live and (number == 0 or self._elapsed() < until + min(lost_s, self._settings.budget_s)):
+                before = self._cool()
+                began = self._elapsed()
+                self._tell(f"start {self._incarnation + 1}, round {number + 1}, {len(live)} cells")
+                timed = self._round(live, number, shuffled, survivors)
+                if self._counts(before, number):
+                    for cell_id, figure in timed.items():
+                        figures[cell_id][number] = figure
                 else:
-                    self._timed_now = True
-                    if not self._settings.sustain_s:  # an hour without a pause would fill the memory
-                        figures[one.cell.id][number] = block_ns(block)
-            number += 1
-            self._keep_state()
-        self._known.add_start(figures)
+                    lost_s += self._elapsed() - began
+                number += 1
+                self._keep_state()
+        finally:  # what a pulled cable cuts off was measured all the same
+            self._known.add_start(figures)
         for cell_id in survivors:
             self._deaths.pop(cell_id, None)
 
+    def _round(self, live: list[_Live], number: int, shuffled: random.Random, survivors: set[str]) -> dict[str, float]:
+        """Time a block of every live cell, in random order; return their figures, ns."""
+        timed: dict[str, float] = {}
+        order = list(live)
+        shuffled.shuffle(order)
+        for position, one in enumerate(order):
+            try:
+                block = self._block(one, number, position, "steady", lead_in=one.lead_in, timed=one.timed)
+            except LinkError:
+                raise
+            except SessionError as error:
+                survivors.discard(one.cell.id)
+                self._drop(live, one, error)
+            else:
+                self._timed_now = True
+                if not self._settings.sustain_s:  # an hour without a pause would fill the memory
+                    timed[one.cell.id] = block_ns(block)
+        return timed
+
+    def _cool(self) -> DeviceState | None:
+        """Wait, off the campaign's clock, until the device may be measured; return its state, None for a desktop."""
+        if self._care is None or self._settings.sustain_s:
+            return None
+        began = self._clock()
+        if self._care.ready(self._say):
+            self._first += self._clock() - began
+        return self._state()
+
+    def _counts(self, before: DeviceState | None, number: int) -> bool:
+        """Return whether the device let a round be what it was to be; journal why where it did not."""
+        if before is None or self._care is None:
+            return True
+        why = self._care.verdict(before, self._state())
+        if why:
+            self._journal.append("set_aside", incarnation=self._incarnation, round=number, why=why)
+        return not why
+
+    def _state(self) -> DeviceState:
+        state = self._watch.state("during", self._elapsed())
+        self._journal.append("state", state)
+        self._stated = state.t_s
+        return state
+
     def _keep_state(self) -> None:
         """Between rounds, now and then: record the machine's state."""
-        elapsed = self._elapsed()
-        if elapsed - self._stated >= STATE_S:
-            self._journal.append("state", self._watch.state("during", elapsed))
-            self._stated = elapsed
+        if self._elapsed() - self._stated >= STATE_S:
+            self._state()
 
     def _block(self, one: _Live, number: int, position: int, phase: Any, *, lead_in: int, timed: int) -> Block:
         expected_s = (lead_in + timed) * one.session.ready.first_ns / 1e9
@@ -418,22 +425,12 @@ class Campaign:
         return [cell for cell in self._cells if self._deaths.get(cell.id, 0) < GIVE_UP]
 
     def _tell(self, text: str) -> None:
-        elapsed = self._elapsed()
-        if elapsed - self._told >= TELL_S:
-            self._told = elapsed
-            self._progress(min(1.0, elapsed / (self._settings.sustain_s or self._settings.budget_s)), text)
+        if self._elapsed() - self._told >= TELL_S:
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        self._told = self._elapsed()
+        self._progress(min(1.0, self._told / (self._settings.sustain_s or self._settings.budget_s)), text)
 
 
 _VERSIONS = {"mobench": __version__}
-
-
-def _timed(latency_ns: float) -> int:
-    return max(1, min(MAX_TIMED, round(BLOCK_NS / max(latency_ns, 1))))
-
-
-def _starts(budget_s: float, starting_s: float, live: Sequence[_Live]) -> int:
-    """Return how many starts of all sessions a budget holds best."""
-    round_s = sum(one.block_s() for one in live)
-    short = int(budget_s / (starting_s + ROUNDS * round_s))
-    long = int(budget_s / (starting_s + LONG_ROUNDS * round_s))
-    return max(MIN_INCARNATIONS, min(short, max(long, ENOUGH_INCARNATIONS)))

@@ -13,14 +13,17 @@ from typing import Literal
 
 from mobench import zoo
 from mobench.errors import BadInputError
-from mobench.records import Accuracy, Run
-from mobench.stats import Summary, summarize
+from mobench.records import DEVICES, Accuracy, Run
+from mobench.stats import WRONG_OUTPUT, Summary, summarize
 from mobench.verdicts.comparability import machine_name
 
 AccuracyKind = Literal["measured", "published"]
 AccuracyChoice = Literal["measured", "published", "auto"]
 Axis = Literal["latency", "accuracy"]
 Contest = tuple[str, str, str, int]
+_Key = tuple[
+    str, str, str
+]  # of an accuracy: the file's SHA-256, the runtime, the device and provider ("": a desktop's)
 PUBLISHED_SET = "ImageNet validation set"
 
 
@@ -74,6 +77,11 @@ class Point:
         return " ".join(part for part in parts if part)
 
     @property
+    def competes(self) -> bool:
+        """Whether it has an accuracy, and computed in its timed session what it should."""
+        return self.accuracy is not None and WRONG_OUTPUT not in self.doubts
+
+    @property
     def contest(self) -> Contest:
         """What two points must share before one can dominate: machine, kind and set of the accuracy, batch."""
         return (self.machine, self.accuracy_kind or "", self.accuracy_set, self.batch)
@@ -83,8 +91,9 @@ class Point:
 class Standing:
     """Where a point stands among those it can be compared with.
 
-    ``on_front`` is None for a point without accuracy: it takes no part. ``noise`` names the axes on which the
-    dominance could be chance; empty means that it is beyond the intervals.
+    ``on_front`` is None for a point without accuracy, and for one whose outputs were wrong where it was timed: they
+    take no part. ``noise`` names the axes on which the dominance could be chance; empty means that it is beyond the
+    intervals.
     """
 
     point: Point
@@ -128,7 +137,7 @@ def front(points: Sequence[Point]) -> tuple[Standing, ...]:
     """
     contests: dict[Contest, list[Point]] = {}
     for point in points:
-        if point.accuracy is not None:
+        if point.competes:
             contests.setdefault(point.contest, []).append(point)
     fronts = {contest: _front_of(members) for contest, members in contests.items()}
     return tuple(_standing(point, fronts.get(point.contest, ())) for point in points)
@@ -160,7 +169,7 @@ def _front_of(points: Iterable[Point]) -> list[Point]:
 
 
 def _standing(point: Point, members: Sequence[Point]) -> Standing:
-    if point.accuracy is None:
+    if point.accuracy is None or not point.competes:
         return Standing(point=point, on_front=None)
     # The front is sorted by accuracy too, so those at least as accurate are its tail, fastest first.
     start = bisect_left(members, point.accuracy, key=lambda member: member.accuracy or 0.0)
@@ -201,10 +210,10 @@ def timed_cells(runs: Iterable[Run]) -> list[TimedCell]:
     cells: list[TimedCell] = []
     seen: set[tuple[object, ...]] = set()
     for run in sorted(runs, key=lambda run: (str(run.header.get("started", "")), str(run.path)), reverse=True):
-        machine = machine_name(run)
         campaign = str(run.header.get("campaign", run.path.stem))
         keys = []
         for summary in summarize(run):
+            machine = machine_name(run, summary.device)
             target = (summary.device, summary.runtime, summary.provider, summary.threads, summary.batch)
             key = (machine, summary.sha256, *target)
             if key not in seen:
@@ -221,24 +230,47 @@ def points_of(
     """Return the points of the cells that have a timing; see `pareto_points`."""
     timed = [cell for cell in cells if cell.summary.p50_ms is not None]
     measured = _measured(timed, accuracies) if choice != "published" else {}
-    return [_point(cell, measured.get((cell.summary.sha256, cell.summary.runtime)), choice) for cell in timed]
+    return [
+        _point(cell, next((measured[key] for key in _keys(cell.summary) if key in measured), None), choice)
+        for cell in timed
+    ]
 
 
-def _measured(cells: Sequence[TimedCell], accuracies: Iterable[Accuracy]) -> dict[tuple[str, str], Accuracy]:
-    """Choose one accuracy a (file, runtime): on the images that most cells share, so that most can be compared.
+def _keys(summary: Summary) -> tuple[_Key, ...]:
+    """Return what an accuracy must be of to count for a cell, the best first: the very delegate, else a desktop's.
+
+    A desktop's providers share theirs.
+    """
+    desktop = (summary.sha256, summary.runtime, "")
+    if summary.device == "desktop-cpu":
+        return (desktop,)
+    return (summary.sha256, summary.runtime, f"{summary.device} {_provider(summary)}"), desktop
+
+
+def _key(accuracy: Accuracy) -> _Key:
+    where = "" if accuracy.device == "desktop-cpu" else f"{accuracy.device} {accuracy.provider}"
+    return accuracy.sha256, accuracy.runtime, where
+
+
+def _provider(summary: Summary) -> str:
+    return summary.provider or DEVICES.get(summary.device, {}).get(summary.runtime, ("",))[0]
+
+
+def _measured(cells: Sequence[TimedCell], accuracies: Iterable[Accuracy]) -> dict[_Key, Accuracy]:
+    """Choose one accuracy a file and delegate: on the images that most cells share, so that most can be compared.
 
     An evaluation that had to assume the pre-processing counts only where there is none that knew it: the same bytes
     without their manifest may score far worse.
     """
-    wanted = {(cell.summary.sha256, cell.summary.runtime) for cell in cells}
-    sets: dict[tuple[str, int], dict[tuple[str, str], Accuracy]] = {}
-    every = [accuracy for accuracy in accuracies if (accuracy.sha256, accuracy.runtime) in wanted]
-    known = {(accuracy.sha256, accuracy.runtime) for accuracy in every if not accuracy.assumed}
+    wanted = {key for cell in cells for key in _keys(cell.summary)}
+    sets: dict[tuple[str, int], dict[_Key, Accuracy]] = {}
+    every = [accuracy for accuracy in accuracies if _key(accuracy) in wanted]
+    known = {_key(accuracy) for accuracy in every if not accuracy.assumed}
     for accuracy in every:
-        key = (accuracy.sha256, accuracy.runtime)
+        key = _key(accuracy)
         if not accuracy.assumed or key not in known:
             sets.setdefault((accuracy.data, accuracy.n), {})[key] = accuracy  # the later of two is the newer
-    chosen: dict[tuple[str, str], Accuracy] = {}
+    chosen: dict[_Key, Accuracy] = {}
     for images in sorted(sets, key=lambda images: (len(sets[images]), images[1], images[0]), reverse=True):
         chosen = sets[images] | chosen
     return chosen
@@ -268,12 +300,13 @@ def _point(cell: TimedCell, measured: Accuracy | None, choice: AccuracyChoice) -
     )
     if measured is not None:
         images = f"{measured.data}, n = {measured.n}"
+        elsewhere = "" if measured.device == summary.device else f", on {measured.device}"
         return replace(
             base,
             accuracy=measured.top1,
             accuracy_ci=measured.top1_ci,
             accuracy_kind="measured",
-            accuracy_source=images,
+            accuracy_source=images + elsewhere,
             accuracy_set=images,
         )
     if published is not None:

@@ -8,33 +8,44 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from mobench.errors import BadInputError
-from mobench.records import RUNTIME_FORMATS, Artifact, Cell, Target
+from mobench.records import DEVICES, READS, RUNTIME_FORMATS, Artifact, Cell, Target
 
 
 def make_cells(artifacts: Sequence[Artifact], targets: Sequence[Target]) -> tuple[Cell, ...]:
     """Pair every artifact with every target whose runtime reads its format.
 
-    A cell's id is the file's name; where that is not unique, its folder, runtime, provider, threads and batch are added
-    as needed.
+    A cell's id is the file's name; where that is not unique, its folder, device, runtime, provider, threads and batch
+    are added as needed.
 
     Raises:
         BadInputError: an artifact that none of the targets reads.
     """
     pairs = []
     for artifact in artifacts:
-        fitting = [target for target in targets if RUNTIME_FORMATS[target.runtime] == artifact.format]
+        fitting = [target for target in targets if READS[target.runtime] == artifact.format]
         if not fitting:
-            runtimes = ", ".join(sorted({target.runtime for target in targets}))
-            needed = next(r for r, f in RUNTIME_FORMATS.items() if f == artifact.format)
-            raise BadInputError(str(artifact.path), f"no asked runtime ({runtimes}) reads it", f"--runtime {needed}")
+            raise unread(artifact, targets)
         pairs += [(artifact, target) for target in fitting]
     return name_cells(pairs)
+
+
+def unread(artifact: Artifact, targets: Sequence[Target]) -> BadInputError:
+    """Return the error of a file that no target reads: the runtime to ask for, or that the device has none."""
+    runtimes = ", ".join(sorted({target.runtime for target in targets}))
+    needed = next(runtime for runtime, form in RUNTIME_FORMATS.items() if form == artifact.format)
+    devices = sorted({target.device for target in targets})
+    if not any(needed in DEVICES[device] for device in devices):
+        other = "tflite" if artifact.format == "onnx" else "onnx"
+        why = f"{needed} has nothing for {' and '.join(devices)}"
+        return BadInputError(str(artifact.path), why, f"give the .{other} file, or another --device")
+    return BadInputError(str(artifact.path), f"no asked runtime ({runtimes}) reads it", f"--runtime {needed}")
 
 
 def name_cells(pairs: Sequence[tuple[Artifact, Target]]) -> tuple[Cell, ...]:
     """Make a cell of every pair of a file and a target, in that order, with an id as ``make_cells`` gives."""
     cells = [Cell(id=artifact.path.name, artifact=artifact, target=target) for artifact, target in pairs]
     cells = _tell_apart(cells, lambda cell: str(cell.artifact.path))
+    cells = _tell_apart(cells, lambda cell: f"{cell.id} {cell.target.device}")
     cells = _tell_apart(cells, lambda cell: f"{cell.id} {cell.target.runtime}")
     cells = _tell_apart(cells, lambda cell: f"{cell.id} {cell.target.provider}".strip())
     cells = _tell_apart(cells, lambda cell: f"{cell.id} x{cell.target.threads}")

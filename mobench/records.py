@@ -11,9 +11,17 @@ Format = Literal["onnx", "tflite"]
 FORMATS: tuple[Format, ...] = ("onnx", "tflite")
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
 RUNTIME_FORMATS: Mapping[str, Format] = {"ort": "onnx", "litert": "tflite"}
-# Execution providers (ONNX Runtime) and delegates (LiteRT) by the names they are asked by; a runtime's first is its own
-# choice. "builtin": LiteRT's kernels without a delegate.
-PROVIDERS: Mapping[str, tuple[str, ...]] = {"ort": ("cpu", "xnnpack"), "litert": ("xnnpack", "builtin")}
+# By device: its runtimes, and their execution providers (ONNX Runtime) and delegates (LiteRT) by the names they are
+# asked by; a runtime's first is its own choice there. "builtin": LiteRT's kernels without a delegate. ONNX Runtime has
+# no GPU provider for Android.
+DEVICES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "desktop-cpu": {"ort": ("cpu", "xnnpack"), "litert": ("xnnpack", "builtin")},
+    "android-cpu": {"ort": ("cpu", "xnnpack"), "litert": ("xnnpack",)},
+    "android-gpu": {"litert": ("gpu-fp16", "gpu-fp32")},
+}
+# The user's own native tools, as `--runtime` names them: a block is one run of such a program.
+TOOL_FORMATS: Mapping[str, Format] = {"benchmark_model": "tflite", "onnxruntime_perf_test": "onnx"}
+READS: Mapping[str, Format] = {**RUNTIME_FORMATS, **TOOL_FORMATS}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -151,15 +159,15 @@ class Block:
     """A few consecutive timed inferences of one session after ``lead_in`` untimed ones, and what the machine did.
 
     ``energy_uj`` is what the machine's processor packages took over the whole block, lead-in included; None where the
-    machine does not tell.
+    machine does not tell. ``set_aside``: timed in a round in which the device throttled, which was then repeated.
     """
 
     cell: str
     incarnation: int
     round: int
     position: int
-    phase: Literal["warmup", "steady"]
-    t_s: float  # since the campaign began
+    phase: Literal["warmup", "steady", "set_aside"]
+    t_s: float  # since the campaign began, without pauses
     wall_ns: tuple[int, ...]
     cpu_ns: int
     involuntary_switches: int
@@ -216,6 +224,25 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A timed session's outputs against those of a reference on the CPU, of ``n`` equal inputs.
+
+    ``snr_db`` is the reference's power over that of the difference, ``largest`` the largest difference as a share of
+    the reference's largest value, ``top1`` the share of inputs with the same first class. ``why`` it is ``wrong`` is
+    empty where it is right.
+    """
+
+    cell: str
+    incarnation: int
+    reference: str
+    n: int
+    snr_db: float
+    largest: float
+    top1: float
+    wrong: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
     """Accuracy of one file on one data set, in percent, each with its 95 % Wilson interval."""
 
@@ -229,6 +256,8 @@ class Accuracy:
     top1_ci: tuple[float, float]
     top5: float
     top5_ci: tuple[float, float]
+    device: str = "desktop-cpu"
+    provider: str = ""
     assumed: tuple[str, ...] = ()  # what the file does not say of its pre-processing and the evaluation had to assume
 
 
@@ -280,4 +309,9 @@ class Run:
     end: str | None  # why it ended; None when it was cut off
     states: tuple[DeviceState, ...] = ()
     resumes: tuple[Mapping[str, Any], ...] = ()  # the header-like record of each time the campaign was taken up again
+    checks: tuple[Check, ...] = ()
+    pauses: tuple[Mapping[str, Any], ...] = ()  # each time the device was out of reach: why, waited_s, boot
+    set_aside: Mapping[tuple[int, int], str] = field(
+        default_factory=dict
+    )  # (incarnation, round): why it does not count
     imported: tuple[Imported, ...] = ()  # where the header has a source: figures of another tool

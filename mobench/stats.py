@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mobench.over_time import drift
-from mobench.records import Block, Ready, Run
+from mobench.records import Block, Check, Ready, Run
 
 Interval = tuple[float, float]
 
@@ -38,8 +38,13 @@ MENDS = {
     "UNSTEADY": "the warm-up reached its limit: run again on a quieter machine",
     "FEW_SAMPLES": "raise --budget",
     "ONE_START": "for ratios between models run them without --sustain",
+    "THROTTLED": "its figures are of the rounds that count: let the phone cool, off its charger and out of its case",
+    "WRONG_OUTPUT": "its latency is that of a wrong computation: try the other precision or runtime, and report it",
     "PARTIAL_DELEGATE": "the rest runs on slower kernels: look for the operators it does not take",
 }
+
+
+WRONG_OUTPUT = "WRONG_OUTPUT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +69,8 @@ class Summary:
     ``ratio_cpu`` is the second estimator, from the thread's CPU time, for one-thread cells only. ``batch`` is what the
     model took. ``arena_mb``: the model's own anonymous memory. ``energy_mj`` is what the processor package took an
     inference, its idle share and this process's included; its interval is over starts, so the steps of the counter are
-    in it. None where the machine does not tell.
+    in it. None where the machine does not tell. ``set_aside`` counts its rounds in which the device throttled; they
+    are in no figure. ``check_db``: the signal-to-noise ratio of its outputs against a reference, where that was asked.
     """
 
     cell: str
@@ -101,6 +107,8 @@ class Summary:
     incarnations: int
     n_blocks: int
     n_inferences: int
+    set_aside: int
+    check_db: float | None
     doubts: tuple[Doubt, ...]
     failure: str | None
 
@@ -215,12 +223,18 @@ def summarize(run: Run) -> list[Summary]:
     """Return what a campaign says of each of its cells, in the order they were asked for."""
     steady: dict[str, list[Block]] = defaultdict(list)
     warmup: dict[str, list[Block]] = defaultdict(list)
+    aside: dict[str, int] = defaultdict(int)
     for block in run.blocks:
-        (steady if block.phase == "steady" else warmup)[block.cell].append(block)
+        if block.phase == "set_aside":
+            aside[block.cell] += 1
+        else:
+            (steady if block.phase == "steady" else warmup)[block.cell].append(block)
     sessions: dict[str, list[Ready]] = defaultdict(list)
     for cell_id, _, said in run.sessions:
         sessions[cell_id].append(said)
     failures = {failure.cell: failure for failure in run.failures}
+    wrong = {check.cell: check for check in run.checks if check.wrong}
+    checks = {check.cell: check for check in run.checks} | wrong
     baseline = run.header.get("baseline", "")
     settings = run.header.get("settings", {})
     asked = settings.get("p50_half_width", 0.02), settings.get("ratio_half_width", 0.01)
@@ -273,15 +287,20 @@ def summarize(run: Run) -> list[Summary]:
                 incarnations=len({b.incarnation for b in own}),
                 n_blocks=len(own),
                 n_inferences=len(every),
-                doubts=_doubts(
-                    own,
-                    warmup[cell["id"]],
-                    ready,
-                    p50,
-                    None if same else ratio,
-                    asked,
-                    moved.get(cell["id"]),
-                    bool(settings.get("sustain_s")),
+                set_aside=aside[cell["id"]],
+                check_db=checks[cell["id"]].snr_db if cell["id"] in checks else None,
+                doubts=(
+                    *_device_doubts(aside[cell["id"]], len(own), run.set_aside, wrong.get(cell["id"])),
+                    *_doubts(
+                        own,
+                        warmup[cell["id"]],
+                        ready,
+                        p50,
+                        None if same else ratio,
+                        asked,
+                        moved.get(cell["id"]),
+                        bool(settings.get("sustain_s")),
+                    ),
                 )
                 if own
                 else (),
@@ -307,6 +326,18 @@ def _energies_mj(blocks: Sequence[Block]) -> Iterable[tuple[int, float]]:
         inferences = sum(block.lead_in + len(block.wall_ns) for block in group)
         if total := sum(block.energy_uj or 0 for block in group):
             yield incarnation, total / 1e3 / inferences
+
+
+def _device_doubts(
+    aside: int, counted: int, rounds: Mapping[tuple[int, int], str], wrong: Check | None
+) -> tuple[Doubt, ...]:
+    found = []
+    if wrong:
+        found.append(Doubt(name=WRONG_OUTPUT, why=wrong.wrong))
+    if aside:
+        reasons = ", ".join(dict.fromkeys(rounds.values()))
+        found.append(Doubt(name="THROTTLED", why=f"{aside} of {aside + counted} rounds set aside: {reasons}"))
+    return tuple(found)
 
 
 def _doubts(

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from mobench.errors import BadInputError, MobenchError
-from mobench.records import Accuracy, Block, Cluster, DeviceState, Failure, Imported, Ready, Run
+from mobench.records import Accuracy, Block, Check, Cluster, DeviceState, Failure, Imported, Ready, Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,6 +196,9 @@ def read(path: Path) -> Run:
     blocks: list[Block] = []
     failures: list[Failure] = []
     accuracies: list[Accuracy] = []
+    checks: list[Check] = []
+    pauses: list[dict[str, Any]] = []
+    set_aside: dict[tuple[int, int], str] = {}
     imported: list[Imported] = []
     end: str | None = None
     for number, line in enumerate(lines, 1):
@@ -225,6 +228,12 @@ def read(path: Path) -> Run:
                 blocks.append(Block(**_tuples(event)))
             elif kind == "failure":
                 failures.append(Failure(**event))
+            elif kind == "check":
+                checks.append(Check(**event))
+            elif kind == "pause":
+                pauses.append(event)
+            elif kind == "set_aside":
+                set_aside[event["incarnation"], event["round"]] = event["why"]
             elif kind == "accuracy":
                 accuracies.append(Accuracy(**_tuples(event)))
             elif kind == "imported":
@@ -239,12 +248,15 @@ def read(path: Path) -> Run:
         path=path,
         header=header,
         sessions=tuple(sessions),
-        blocks=tuple(blocks),
+        blocks=tuple(_set_aside(blocks, set_aside)),
         failures=tuple(failures),
         accuracies=tuple(accuracies),
         end=end,
         states=tuple(states),
         resumes=tuple(resumes),
+        checks=tuple(checks),
+        pauses=tuple(pauses),
+        set_aside=set_aside,
         imported=tuple(imported),
     )
 
@@ -313,6 +325,16 @@ def upgrade(kind: str, event: dict[str, Any], schema: int) -> tuple[str, dict[st
             ],
         }
     return kind, event
+
+
+def _set_aside(blocks: Sequence[Block], rounds: Mapping[tuple[int, int], str]) -> list[Block]:
+    """Take the blocks of rounds that do not count out of the steady ones: a round's verdict comes after its blocks."""
+    return [
+        dataclasses.replace(block, phase="set_aside")
+        if block.phase == "steady" and (block.incarnation, block.round) in rounds
+        else block
+        for block in blocks
+    ]
 
 
 def _state(event: Mapping[str, Any]) -> DeviceState:

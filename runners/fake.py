@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Self
 
 from mobench.errors import SessionError
-from mobench.records import Cell, DeviceState, Ready, Timing
+from mobench.records import Cell, Check, DeviceState, Ready, Timing
 
 
 @dataclass(slots=True)
@@ -43,6 +43,34 @@ class FakeWatch:
     def memory_available_mb(self) -> int | None:
         """Return the scripted free memory."""
         return self.memory_mb()
+
+
+@dataclass(slots=True)
+class FakeHost:
+    """A device whose sessions, state, care and checks are as scripted."""
+
+    open_session: Callable[[Cell], Any]
+    watch: Any = field(default_factory=FakeWatch)
+    care: Any = None
+    checks: Callable[[Cell], Check | None] = lambda cell: None
+
+    def choose_cores(self, threads: int) -> tuple[int, ...]:
+        """Return none: the system's choice."""
+        return ()
+
+    def machine(self) -> dict[str, Any]:
+        """Return the least that a journal's header has of a machine."""
+        return {"cpu": "fake", "cores": 1}
+
+    def check(self, cell: Cell, session: Any) -> Check | None:
+        """Return the scripted check."""
+        return self.checks(cell)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return
 
 
 @dataclass(slots=True)

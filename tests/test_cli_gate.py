@@ -15,7 +15,7 @@ from made_runs import MACHINE, make_run, spread
 import mobench.cli
 from mobench import artifacts
 from mobench.campaign import run_cells
-from mobench.measure import Settings
+from mobench.design import Settings
 from mobench.plan import make_cells
 from mobench.records import Target
 

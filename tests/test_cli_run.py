@@ -70,7 +70,7 @@ def test_bad_files_are_a_line_each_and_the_rest_is_timed(onnx_model: Path) -> No
         (("run",), "mobench export"),
         (("run", "mobilenet_v9"), "neither a file nor an export"),
         (("run", "absent.onnx"), "no such file"),
-        (("run", "--shape", "1,x"), "no model"),
+        (("run", "--shape", "1,x"), "positive integers"),
         (("run", "--threads", "0"), "--threads"),
         (("rum",), "did you mean `mobench run`"),
     ],
@@ -98,7 +98,7 @@ def test_mobench_alone_is_its_help() -> None:
 
 def test_dry_run_prints_the_cells_and_measures_nothing(onnx_model: Path) -> None:
     done = mobench("run", onnx_model, "--threads", "1", "--threads", "2", "--dry-run")
-    assert done.stdout.splitlines() == ["tiny.onnx x1  ort  threads 1", "tiny.onnx x2  ort  threads 2"]
+    assert done.stdout.splitlines() == ["tiny.onnx x1  desktop-cpu  ort  threads 1", "tiny.onnx x2  desktop-cpu  ort  threads 2"]
     assert not Path("results").exists()
 
 
@@ -273,7 +273,7 @@ def test_what_the_machine_did_meanwhile_is_said_where_it_matters(tmp_path: Path)
         "clocks were capped below the hardware's maximum: cores 0,1 to 50%",
         "other processes took up to 50% of the machine's CPU time",
         "the hypervisor gave up to 20% of the machine's CPU time to others",
-        "the machine ran on its battery",
+        "the device ran on its battery",
         "the device said that it throttled: light",
     ]
 

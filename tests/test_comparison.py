@@ -10,15 +10,16 @@ from made_runs import make_run, spread
 from scipy.special import stdtrit
 
 from mobench import store
+from mobench.design import Settings
 from mobench.errors import BadInputError
-from mobench.measure import Campaign, Settings
+from mobench.measure import Campaign
 from mobench.plan import make_cells
 from mobench.records import Artifact, Cell, Run, Target
 from mobench.verdicts.comparison import Comparison, basis, compare, judge, longer, more_s, said, welch
 from mobench.verdicts.gate import confidence
 from mobench.verdicts.gate import judge as gate_judge
 from mobench.verdicts.matching import Match, find_cell, matching_cells, pair_up
-from runners.fake import FakeClock, FakeSession, FakeWatch
+from runners.fake import FakeClock, FakeHost, FakeSession
 
 LOGS = (-0.02, -0.01, 0.0, 0.01, 0.02)  # mean 0, standard deviation 0.0158114
 ERROR = 0.0158114 / math.sqrt(5)
@@ -252,8 +253,8 @@ def scheduled(path: Path, seed: int, factor: float) -> Run:
     settings = Settings(budget_s=20.0, ratio_half_width=0.01, p50_half_width=1.0, seed=seed)
     with Unsynced(path) as journal:
         Campaign(
-            cells, "a.tflite", settings, journal, open_session=open_session, watch=FakeWatch(), clock=clock
-        ).run({"cpu": "fake", "cores": 1})  # fmt: skip
+            cells, "a.tflite", settings, journal, host=FakeHost(open_session), clock=clock
+        ).run()  # fmt: skip
     return store.read(path)
 
 

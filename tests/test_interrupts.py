@@ -16,11 +16,12 @@ from types import ModuleType
 import pytest
 
 from mobench import campaign, store
+from mobench.design import Settings
 from mobench.errors import BadInputError, DeathError
-from mobench.measure import Campaign, Settings
+from mobench.measure import Campaign
 from mobench.plan import make_cells
 from mobench.records import Artifact, Cell, Target
-from runners.fake import FakeClock, FakeSession, FakeWatch
+from runners.fake import FakeClock, FakeHost, FakeSession
 
 
 def _load_kills() -> ModuleType:
@@ -144,9 +145,7 @@ def test_a_child_that_is_killed_in_its_first_start_gets_another(tmp_path: Path) 
 
     with store.Journal(tmp_path / "c.jsonl") as journal:
         settings = Settings(budget_s=20)
-        Campaign(swept, "a.tflite", settings, journal, open_session=open_session, watch=FakeWatch(), clock=clock).run(
-            {}
-        )
+        Campaign(swept, "a.tflite", settings, journal, host=FakeHost(open_session), clock=clock).run()
     run = store.read(tmp_path / "c.jsonl")
     assert len(run.failures) == 1 and run.end == "precise"
     assert {block.incarnation for block in run.blocks if block.cell == "b.tflite"} == {1, 2, 3, 4, 5}
@@ -157,11 +156,11 @@ def test_what_is_no_file_or_has_another_budget_left_is_said(tmp_path: Path, monk
     path = tmp_path / "c.jsonl"
     settings = dataclasses.asdict(Settings(budget_s=1))
     machine = {"cpu": "x", "arch": "y", "cores": 1}
-    monkeypatch.setattr("mobench.campaign.device_state.machine", lambda: machine)
+    monkeypatch.setattr("mobench.devices.device_state.machine", lambda: machine)
     monkeypatch.setattr("mobench.campaign.run_cells", lambda cells, **asked: asked)
     block = {"cell": "a", "incarnation": 0, "round": 0, "position": 0, "phase": "steady", "wall_ns": [1], "cpu_ns": 1}
     with store.Journal(path) as log:
-        log.append("run", schema=store.SCHEMA, cells=[{}], settings=settings, machine=machine, baseline="a")
+        log.append("run", schema=store.SCHEMA, cells=[{"target": {"device": "desktop-cpu"}}], settings=settings, machine=machine, baseline="a")
         log.append("block", **block, t_s=1.5, involuntary_switches=0, steal_ticks=0)
     monkeypatch.setattr("mobench.campaign._again", lambda name, cell: cell)
     run = store.read(path)

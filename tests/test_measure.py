@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from mobench import store
+from mobench.design import Settings
 from mobench.errors import MobenchError, SessionError
-from mobench.measure import Campaign, Settings
+from mobench.measure import Campaign
 from mobench.plan import choose_baseline, make_cells
 from mobench.records import Artifact, Cell, Run, Target
 from mobench.stats import summarize
-from runners.fake import FakeClock, FakeSession, FakeWatch, replay
+from runners.fake import FakeClock, FakeHost, FakeSession, FakeWatch, replay
 
 
 def artifact(name: str) -> Artifact:
@@ -57,12 +58,11 @@ def run(
             swept[0].id,
             settings or Settings(budget_s=budget_s, seed=7),
             journal,
-            open_session=open_session,
-            watch=watch or FakeWatch(),
+            host=FakeHost(open_session, watch or FakeWatch()),
             resumed=resumed,
             clock=clock,
         )
-        campaign.run({"cpu": "fake", "cores": 1})
+        campaign.run()
     return store.read(path), opened
 
 
@@ -236,11 +236,10 @@ def test_ctrl_c_keeps_what_was_measured_and_closes_every_session(tmp_path: Path)
             swept[0].id,
             Settings(budget_s=20),
             journal,
-            open_session=open_session,
-            watch=FakeWatch(),
+            host=FakeHost(open_session),
             clock=clock,
         )
-        campaign.run({"cpu": "fake", "cores": 1})
+        campaign.run()
     result = store.read(path)
     assert result.end == "interrupted"
     assert summarize(result)[0].p50_ms == pytest.approx(10.0)
@@ -294,11 +293,10 @@ def test_cells_that_memory_cannot_hold_together_take_turns_each_with_the_baselin
             "a.tflite",
             Settings(budget_s=60),
             journal,
-            open_session=watched,
-            watch=FakeWatch(memory_mb=free_mb),
+            host=FakeHost(watched, FakeWatch(memory_mb=free_mb)),
             clock=clock,
         )
-        assert campaign.run({"cpu": "fake", "cores": 1}) == "precise"
+        assert campaign.run() == "precise"
     result = store.read(path)
     together: dict[int, set[str]] = {}
     for block in result.blocks:

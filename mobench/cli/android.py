@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, cast
 
 import click
@@ -28,6 +29,11 @@ SETUP_COLUMNS = (
     Column(key="status", title="status"),
     Column(key="found", title="found"),
     Column(key="mend", title="mend"),
+)
+SELFTEST_COLUMNS = (
+    Column(key="check", title="check"),
+    Column(key="status", title="status"),
+    Column(key="said", title="said"),
 )
 _EXPERIMENTAL = "built without the NDK: not yet run on a phone, see android_harness/README.md"
 
@@ -76,6 +82,29 @@ def setup(things: tuple[str, ...], json_out: bool) -> int:
     for note in dict.fromkeys(note for row in shown for note in row["notes"]):
         click.echo(f"note: {note}", err=True)
     return 0
+
+
+@command.command()
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option("--serial", metavar="SERIAL", help="Which phone (`mobench devices`). Default: the only one attached.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("selftest.json"), show_default=True,
+              help="The report to write.")  # fmt: skip
+@click.option("--json", "json_out", is_flag=True, help="The outcomes as a JSON list on stdout.")
+def selftest(models: tuple[Path, ...], serial: str | None, out: Path, json_out: bool) -> int:
+    """Check on a phone what only a phone can show, and write a report to send back.
+
+    Give a .tflite and a .onnx file whose inference takes some milliseconds. Takes a minute or two. Exit 1 where a
+    check fell.
+    """
+    from mobench.selftest import selftest as check
+
+    outcomes = check(models, out, serial=serial, tell=lambda text: click.echo(text, err=True))
+    if json_out:
+        click.echo(json.dumps([asdict(outcome) for outcome in outcomes], indent=1, default=str))
+    else:
+        echo_table(SELFTEST_COLUMNS, [asdict(outcome) for outcome in outcomes])
+        click.echo(f"report: {out}")
+    return int(any(outcome.status == "no" for outcome in outcomes))
 
 
 def inventory(abis: Sequence[str] = elf.ABIS) -> list[dict[str, Any]]:

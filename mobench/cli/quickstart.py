@@ -11,9 +11,9 @@ from mobench import artifacts, plan, store
 from mobench.campaign import run_cells
 from mobench.cli import terminal
 from mobench.cli.terminal import Progress
+from mobench.design import Settings
 from mobench.errors import MobenchError
 from mobench.exporting import export_networks
-from mobench.measure import Settings
 from mobench.pareto import pareto_points
 from mobench.records import RUNTIME_FORMATS, Target
 from mobench.report import front

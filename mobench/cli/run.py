@@ -12,12 +12,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from mobench import campaign, plan, store
+from mobench import campaign, devices, plan, store
+from mobench.cli import phones
 from mobench.cli.terminal import Progress, colour, echo_table, width
+from mobench.design import Settings
 from mobench.errors import BadInputError
-from mobench.measure import Settings
 from mobench.over_time import drift, sustained
-from mobench.records import PRECISIONS, PROVIDERS, RUNTIME_FORMATS, Run
+from mobench.records import DEVICES, PRECISIONS, READS, TOOL_FORMATS, Run
 from mobench.report import sustained as report_sustained
 from mobench.report.style import PLOT_SUFFIXES
 from mobench.report.tables import Column
@@ -26,6 +27,7 @@ from mobench.stats import Summary, summarize
 
 COLUMNS = (
     Column(key="cell", title="model"),
+    Column(key="device", title="device"),
     Column(key="runtime", title="runtime"),
     Column(key="provider", title="provider"),
     Column(key="threads", title="threads", align="right"),
@@ -37,9 +39,16 @@ COLUMNS = (
     Column(key="peak_rss_mb", title="peak MiB", digits=0, align="right"),
     Column(key="arena_mb", title="own MiB", digits=0, align="right"),
     Column(key="energy_mj", title="mJ [95 %]", ci="energy_ci_mj", align="right"),
+    Column(key="check_db", title="SNR dB", digits=1, align="right"),
     Column(key="doubt_names", title="doubts"),
 )
-_USUAL = {"provider": "", "batch": 1, "energy_mj": None}  # a column in which nothing else stands is left out
+_USUAL = {
+    "device": "desktop-cpu",
+    "provider": "",
+    "batch": 1,
+    "energy_mj": None,
+    "check_db": None,
+}  # a column in which nothing else stands is left out
 OTHERS_SHARE = 0.05  # of the machine's CPU time, from which others' load is worth a line
 _SHOWN = 3  # cells named under a doubt
 
@@ -77,6 +86,8 @@ def echo_summaries(run: Run, summaries: Sequence[Summary]) -> None:
         "budget": f"ended: the budget of {seconds:g} s is spent (see the intervals)",
         "interrupted": "interrupted: the figures are of what was measured until then",
         "failed": "ended: no model is left that runs",
+        "unplugged": "ended: the phone is out of reach; when it is back: mobench run --resume CAMPAIGN",
+        "not_ready": "ended: the phone must rest; then: mobench run --resume CAMPAIGN",
     }
     notes.append(ends.get(run.end or "", "cut off: the figures are of what was measured until then"))
     by_doubt: dict[str, list[str]] = {}
@@ -88,6 +99,8 @@ def echo_summaries(run: Run, summaries: Sequence[Summary]) -> None:
         notes += [doubt_and_mend, *(f"  {text}" for text in (*cells[:_SHOWN], *more))]
     notes += [f"FAILED {f.cell}: {': '.join(filter(None, (f.what, f.why)))}; {f.mend}" for f in run.failures]
     notes += drift.lines(drift.find(run)) + state_notes(run)
+    if any(row["check_db"] is not None for row in rows):
+        notes.append(f"SNR: the timed session's outputs against {', '.join(sorted({c.reference for c in run.checks}))}")
     if any(row["energy_mj"] is not None for row in rows):
         notes.append("mJ an inference are the whole processor package's, its idle share included")
     notes.append(f"journal: {run.path}")
@@ -128,7 +141,13 @@ def state_notes(run: Run) -> list[str]:
     if stolen > OTHERS_SHARE:
         notes.append(f"the hypervisor gave up to {stolen:.0%} of the machine's CPU time to others")
     if any(state.power == "battery" for state in run.states):
-        notes.append("the machine ran on its battery")
+        notes.append("the device ran on its battery")
+    for pause in run.pauses:
+        if "waited_s" in pause:
+            boot = ", after a reboot" if pause.get("boot") == "new" else ""
+            notes.append(f"paused for {pause['waited_s']:.0f} s{boot}: {pause['why']}")
+        else:
+            notes.append(f"stopped at {pause['t_s']:.0f} s: {pause['why']}")
     throttled = sorted({state.thermal_status for state in run.states if state.thermal_status} - {"none"})
     if throttled:
         notes.append(f"the device said that it throttled: {', '.join(throttled)}")
@@ -170,10 +189,15 @@ def parse_duration(text: str) -> float:
 
 @click.command()
 @click.argument("things", nargs=-1, metavar="[FILES or NAMES]...")
-@click.option("--device", type=click.Choice(["desktop-cpu"]), default="desktop-cpu", show_default=True)
-@click.option("--runtime", "runtimes", multiple=True, type=click.Choice(list(RUNTIME_FORMATS)), help="Repeatable.")
+@click.option("--device", "on", multiple=True, type=click.Choice(list(DEVICES)),
+              help="Repeatable: a phone's CPU and GPU take turns. Default: desktop-cpu.")  # fmt: skip
+@click.option("--serial", "serials", multiple=True, metavar="SERIAL",
+              help="Which phone (`mobench devices`). Repeatable: side by side, a campaign each.")  # fmt: skip
+@click.option("--runtime", "runtimes", multiple=True, type=click.Choice(list(READS)), help="Repeatable.")
+@click.option("--tool", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+              help="Your benchmark_model or onnxruntime_perf_test, for the --runtime of that name.")  # fmt: skip
 @click.option("--provider", "providers", multiple=True,
-              type=click.Choice(sorted({name for names in PROVIDERS.values() for name in names})),
+              type=click.Choice(sorted({name for has in DEVICES.values() for names in has.values() for name in names})),
               help="Execution provider or delegate. Repeatable; default: the runtime's own choice.")  # fmt: skip
 @click.option("--precision", "precisions", multiple=True, type=click.Choice(PRECISIONS),
               help="Only files of this precision. Repeatable.")  # fmt: skip
@@ -184,6 +208,11 @@ def parse_duration(text: str) -> float:
               help="Default 60; with --resume, what is left of the campaign's.")  # fmt: skip
 @click.option("--precise", type=click.FloatRange(0.01, 50), default=1.0, show_default=True, metavar="PERCENT",
               help="Stop early when ratios are known to this half-width, and p50 to twice it.")  # fmt: skip
+@click.option("--check", is_flag=True, help="Compare every timed session's outputs with this machine's CPU.")
+@click.option("--cool-to", type=click.FloatRange(0, 60), metavar="CELSIUS",
+              help="Phones: wait before each round until the battery is this cool.")  # fmt: skip
+@click.option("--min-battery", type=click.IntRange(0, 100), default=20, show_default=True, metavar="PERCENT",
+              help="Phones: stop below it.")  # fmt: skip
 @click.option("--sustain", metavar="TIME", help="A sustained load instead: no pause for 10m, minute by minute.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE",
               help="With --sustain: latency against time, .svg, .png or .pdf.")  # fmt: skip
@@ -198,14 +227,19 @@ def parse_duration(text: str) -> float:
 def command(
     context: click.Context,
     things: tuple[str, ...],
-    device: str,
+    on: tuple[str, ...],
+    serials: tuple[str, ...],
     runtimes: tuple[str, ...],
+    tool: Path | None,
     providers: tuple[str, ...],
     precisions: tuple[str, ...],
     threads: tuple[int, ...],
     batches: tuple[int, ...],
     budget_s: float | None,
     precise: float,
+    check: bool,
+    cool_to: float | None,
+    min_battery: int,
     sustain: str | None,
     plot: Path | None,
     resumed: str | None,
@@ -224,12 +258,34 @@ def command(
     """
     if plot is not None and (not sustain or plot.suffix.lower() not in PLOT_SUFFIXES):
         raise BadInputError(f"--plot {plot}", f"needs --sustain, and one of {', '.join(PLOT_SUFFIXES)}", "")
+    if len(serials) > 1:
+        return phones.side_by_side(context, serials, json_out=json_out)
     if resumed is not None:
         _only_resume(context)
         run = open_run(resumed, results)
-        return _measure(lambda bar: campaign.resume(run, more_s=budget_s, progress=bar), [], json_out)
+        return _measure(lambda bar: campaign.resume(run, more_s=budget_s, serials=serials, progress=bar), [], json_out)
+    if bool(tool) != bool({*runtimes} & {*TOOL_FORMATS}):
+        raise BadInputError(
+            "--tool", "it names the program of --runtime benchmark_model or onnxruntime_perf_test", "give both"
+        )
+    size = parse_shape(shape)
+    host = context.with_resource(
+        devices.open_host(
+            on or ("desktop-cpu",),
+            serials=serials,
+            shape=size,
+            check=check,
+            tool=devices.Tool(binary=tool, logs=results / "logs") if tool else None,
+            limits=devices.Limits(cool_to_c=cool_to, min_battery=min_battery),
+        )
+    )
     targets = campaign.make_targets(
-        device=device, runtimes=runtimes, providers=providers, threads=threads, batches=batches
+        on=on or ("desktop-cpu",),
+        runtimes=runtimes,
+        providers=providers,
+        threads=threads,
+        batches=batches,
+        choose_cores=host.choose_cores,
     )
     usable, refused = campaign.find_artifacts(things, targets, precisions)
     for line in refused:
@@ -238,7 +294,9 @@ def command(
         raise BadInputError("nothing to time", "no usable model among those named", "see `mobench doctor`")
     cells = plan.make_cells(usable, targets)
     if dry_run:
-        shown = [[c.id, c.target.runtime, c.target.provider, f"threads {c.target.threads}"] for c in cells]
+        shown = [
+            [c.id, c.target.device, c.target.runtime, c.target.provider, f"threads {c.target.threads}"] for c in cells
+        ]
         click.echo("\n".join("  ".join(filter(None, line)) for line in shown))
         return int(bool(refused))
     settings = Settings(
@@ -248,10 +306,9 @@ def command(
         seed=seed,
         sustain_s=parse_duration(sustain) if sustain else 0.0,
     )
-    size = parse_shape(shape)
     return _measure(
         lambda bar: campaign.run_cells(
-            cells, baseline=baseline, settings=settings, results=results, shape=size, progress=bar
+            cells, host=host, baseline=baseline, settings=settings, results=results, shape=size, progress=bar
         ),
         refused,
         json_out,
@@ -261,11 +318,13 @@ def command(
 
 def _only_resume(context: click.Context) -> None:
     """A campaign goes on as it began: what would change it is refused, not ignored."""
-    allowed = {"resumed", "budget_s", "results", "json_out"}
+    allowed = {"resumed", "budget_s", "serials", "results", "json_out"}
     for name in context.params:
         if name not in allowed and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise BadInputError(
-                "--resume", "it goes on as it began and takes only --budget, --results and --json", "leave others"
+                "--resume",
+                "it goes on as it began and takes only --budget, --serial, --results and --json",
+                "leave others",
             )
 
 
@@ -293,4 +352,4 @@ def _measure(
         click.echo(f"plot: {plot}", err=True)
     if interrupted:
         raise KeyboardInterrupt
-    return int(bool(refused) or bool(run.failures))
+    return int(bool(refused) or bool(run.failures) or run.end in ("unplugged", "not_ready"))

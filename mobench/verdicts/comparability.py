@@ -88,12 +88,15 @@ def refuse(found: Iterable[Difference], what: str) -> None:
         raise BadInputError(f"{what} cannot be compared", "; ".join(grounds), mend)
 
 
-def machine_name(run: Run) -> str:
-    """Name what latencies must share to be compared: processor, its count of cores, and the device on it."""
+def machine_name(run: Run, device: str = "") -> str:
+    """Name what latencies must share to be compared: processor, its count of cores, and the device on it.
+
+    ``device`` is that of one cell of a campaign that has several.
+    """
     machine = run.header.get("machine", {})
     cores = machine.get("cores")
     parts = [str(machine.get("cpu") or "unknown machine"), f"{cores} cores" if cores else ""]
-    device = str(run.header.get("device", ""))
+    device = device or str(run.header.get("device", ""))
     parts.append(device if device != "desktop-cpu" else "")
     return ", ".join(part for part in parts if part)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mobench.errors import BadInputError
-from mobench.records import PROVIDERS, Run
+from mobench.records import DEVICES, Run
 from mobench.verdicts.comparability import HeaderCell
 
 T = TypeVar("T")
@@ -93,10 +93,14 @@ def matching_cells(one: Run, other: Run) -> tuple[list[tuple[str, str]], list[st
         Pairs of ids, and the ids of either that have no counterpart.
     """
 
+    mixed = any(len({cell["target"]["device"] for cell in run.header.get("cells", ())}) > 1 for run in (one, other))
+
     def target(cell: HeaderCell) -> tuple[object, ...]:
         asked = cell["target"]
-        default = PROVIDERS.get(asked["runtime"], ("",))[0]  # asking for a runtime's own choice asks for nothing
-        return asked["runtime"], asked["provider"] or default, asked["threads"], asked["batch"]
+        default = DEVICES.get(asked["device"], {}).get(asked["runtime"], ("",))[0]  # its own choice: nothing was asked
+        # Of one device each, two campaigns may be compared across devices; of several, like is paired with like.
+        device = asked["device"] if mixed else ""
+        return device, asked["runtime"], asked["provider"] or default, asked["threads"], asked["batch"]
 
     def network(cell: HeaderCell) -> tuple[object, ...]:
         artifact: Mapping[str, Any] = cell["artifact"]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mobench import artifacts, campaign, plan, store
+from mobench.design import Settings
 from mobench.errors import BadInputError
-from mobench.measure import Settings
 from mobench.records import RUNTIME_FORMATS, Artifact, Run, Target
 from mobench.results import open_run
 from mobench.verdicts.comparability import HeaderCell

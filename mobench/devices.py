@@ -1,0 +1,222 @@
+"""The devices that campaigns are measured on, as hosts: this machine, or a phone behind adb."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from mobench import checking
+from mobench.errors import BadInputError, MobenchError
+from mobench.hosts import Care, Host, Session, Watch
+from mobench.records import DEVICES, TOOL_FORMATS, Cell, Check, Target
+from runners import desktop, device_state, native_tools
+from runners.adb import Adb
+from runners.android import phone, sessions
+from runners.android.care import Care as PhoneCare
+from runners.android.folder import Folder
+from runners.android.source import PhoneSource, PhoneWatch
+from runners.android.tools import OnPhone
+from runners.tool_places import Here, Place
+
+# PHONE
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class _Reference:
+    """The outputs of each file on this machine's CPU, for checks."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._outputs: dict[str, tuple[str, np.ndarray]] = {}
+
+    def check(self, cell: Cell, session: Any) -> Check:
+        """Compare a session's outputs with the file's own on this machine's CPU."""
+        sha256 = cell.artifact.sha256
+        if sha256 not in self._outputs:
+            runtime = next(name for name in DEVICES["desktop-cpu"] if name == cell.target.runtime)
+            with desktop.open_session(cell.artifact, Target(runtime=runtime), shape=self._shape) as reference:
+                outputs = reference.predict(checking.inputs(reference.ready))
+                named = f"{reference.ready.got} on this machine"
+                self._outputs[sha256] = named, checking.real(outputs, reference.ready.outputs[0])
+        named, expected = self._outputs[sha256]
+        outputs = session.predict(checking.inputs(session.ready))
+        return checking.compare(cell, expected, checking.real(outputs, session.ready.outputs[0]), named=named)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """The user's own benchmark program, and the folder that keeps what each run of it printed."""
+
+    binary: Path
+    logs: Path
+
+    def open_session(self, cell: Cell, place: Place) -> Session:
+        """Bring the program and a cell's model to where they are to run, and run it once."""
+        return native_tools.open_tool_session(
+            cell.target.runtime, self.binary, cell.artifact, cell.target, place=place, logs=self.logs
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Under what conditions a phone is measured.
+
+    A round begins only at or below ``cool_to_c`` (skin or battery; None: whenever it does not throttle), for which it
+    waits ``cool_down_s`` at most, and while the battery holds ``min_battery`` percent.
+    """
+
+    cool_to_c: float | None = None
+    cool_down_s: float = 300.0
+    min_battery: int = 20
+
+
+class DesktopHost:
+    """This machine."""
+
+    care: Care | None = None
+
+    def __init__(self, *, shape: tuple[int, ...] = (), check: bool = False, tool: Tool | None = None) -> None:
+        """Take this machine; ``shape`` is the first input's, for models that leave it open."""
+        self._shape, self._tool = shape, tool
+        self._reference = _Reference(shape) if check else None
+        self.watch: Watch = device_state.Watch()  # now: the first state has a span behind it to tell others' load of
+
+    def choose_cores(self, threads: int) -> tuple[int, ...]:
+        """Return the fastest of the allowed cores."""
+        return desktop.choose_cores(threads)
+
+    def machine(self) -> dict[str, Any]:
+        """Describe this machine."""
+        return device_state.machine()
+
+    def open_session(self, cell: Cell) -> Session:
+        """Load a cell's model in a child process."""
+        if self._tool and cell.target.runtime in TOOL_FORMATS:
+            return self._tool.open_session(cell, Here())
+        return desktop.open_session(cell.artifact, cell.target, shape=self._shape)
+
+    def check(self, cell: Cell, session: Session) -> Check | None:
+        """Compare a session's outputs with those of the runtime's own choice for a CPU, where that was asked for."""
+        return self._reference.check(cell, session) if self._reference else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return
+
+
+class PhoneHost:
+    """A phone behind adb. Entering it finds it, takes care of it and cleans up after a run that was cut off."""
+
+    def __init__(
+        self,
+        serials: Sequence[str] = (),
+        *,
+        shape: tuple[int, ...] = (),
+        check: bool = False,
+        tool: Tool | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """Say which phone; ``serials`` is empty where only one is attached."""
+        self._serials, self._shape, self._tool, self._limits = serials, shape, tool, limits or Limits()
+        self._reference = _Reference(shape) if check else None
+        self._stack = ExitStack()
+        self.care: Care | None = None
+
+    def __enter__(self) -> Self:
+        """Find the phone and take it.
+
+        Raises:
+            BadInputError: there is none, there are several, or it does not let us in.
+            LinkError: it went out of reach.
+        """
+        self.phone = phone.find(self._serials)[0]
+        self._adb = Adb(self.phone.serial)
+        self._folder = Folder(self._adb)
+        self._folder.clean()
+        self._source = PhoneSource(self._adb)
+        self.watch: Watch = PhoneWatch(self._source, self._folder.processes)
+        self.care = self._stack.enter_context(
+            PhoneCare(
+                self._adb,
+                self.watch,
+                target_c=self._limits.cool_to_c,
+                cool_down_s=self._limits.cool_down_s,
+                min_battery=self._limits.min_battery,
+            )
+        )
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Give the phone back as it was."""
+        with suppress(MobenchError):  # out of reach: the next run cleans
+            self._folder.clean()
+        self._stack.close()
+
+    def choose_cores(self, threads: int) -> tuple[int, ...]:
+        """Return cores of one kind, as fast as there are so many of."""
+        return phone.choose_cores(self.phone, threads)
+
+    def machine(self) -> dict[str, Any]:
+        """Describe the phone. Its serial number, which is personal, stands as a digest."""
+        said = dataclasses.asdict(self.phone)
+        serialno = said.pop("serialno")
+        del said["serial"], said["boot_id"]
+        return device_state.machine(self._source) | {
+            "phone": said,
+            "phone_id": hashlib.sha256(serialno.encode()).hexdigest()[:16],
+            "fixed_performance": getattr(self.care, "fixed", False),
+        }
+
+    def open_session(self, cell: Cell) -> Session:
+        """Push what is not there yet, and load a cell's model in a harness on the phone."""
+        if self._tool and cell.target.runtime in TOOL_FORMATS:
+            return self._tool.open_session(cell, OnPhone(self._adb, self._folder))
+        return sessions.open_session(self.phone, self._adb, self._folder, cell.artifact, cell.target, shape=self._shape)
+
+    def check(self, cell: Cell, session: Session) -> Check | None:
+        """Compare a session's outputs with those of the same file on this machine's CPU, where that was asked for."""
+        return self._reference.check(cell, session) if self._reference else None
+
+
+def open_host(
+    on: Collection[str],
+    *,
+    serials: Sequence[str] = (),
+    shape: tuple[int, ...] = (),
+    check: bool = False,
+    tool: Tool | None = None,
+    limits: Limits | None = None,
+) -> Host:
+    """Return the host of the named devices, not yet entered.
+
+    Args:
+        on: devices, as `mobench run --device` names them.
+        serials: of the phone, for adb: one, or none where only one is attached.
+        shape: first input's shape for models that leave it open.
+        check: compare each session's outputs with a reference.
+        tool: the user's own benchmark program, for cells whose runtime it is.
+        limits: under what conditions a phone is measured.
+
+    Raises:
+        BadInputError: devices of different machines, or a serial number without a phone.
+    """
+    phones = {device for device in on if device.startswith("android-")}
+    if phones and phones != set(on):
+        why = "a campaign is of one machine, so that its cells can take turns"
+        raise BadInputError(f"--device {', '.join(sorted(on))}", why, "run one after the other")
+    if check and tool:
+        raise BadInputError("--check", "a tool of one's own does not show its outputs", "leave it out")
+    if phones:
+        return PhoneHost(serials, shape=shape, check=check, tool=tool, limits=limits)
+    if serials:
+        raise BadInputError(f"--serial {serials[0]}", "it names a phone", "with --device android-cpu or android-gpu")
+    return DesktopHost(shape=shape, check=check, tool=tool)
