@@ -26,6 +26,11 @@ int64_t count_elements(const struct tensor *tensor) {
     return count;
 }
 
+static void make_one_line(char *text) {
+    for (; *text != '\0'; text++)
+        if ((unsigned char)*text < ' ') *text = ' ';
+}
+
 bool fail(struct fault *fault, const char *kind, const char *what, const char *mend, const char *why, ...) {
     if (fault->kind != NULL) return false;
     fault->kind = kind;
@@ -35,6 +40,8 @@ bool fail(struct fault *fault, const char *kind, const char *what, const char *m
     va_start(arguments, why);
     vsnprintf(fault->why, sizeof fault->why, why, arguments);
     va_end(arguments);
+    make_one_line(fault->what);
+    make_one_line(fault->why);
     return false;
 }
 

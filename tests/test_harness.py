@@ -294,6 +294,13 @@ def test_it_ends_when_its_stdin_closes_and_when_nothing_comes(harness: Path, onn
 # Hostile input, under the sanitizers.
 
 
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The harness that stops at the first access, overflow or shift that C leaves undefined."""
+    folder = tmp_path_factory.mktemp("sanitized")
+    return build_harness(folder, "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
 def hostile(rng: random.Random) -> bytes:
     """One line that no parent would send."""
     good = request(rng.choice(["time", "predict", "state", "stream"]), lead_in=0, timed=1, paths=["/proc/uptime"])
@@ -323,8 +330,7 @@ def hostile(rng: random.Random) -> bytes:
     return SEPARATOR + b'{"type":"time","lead_in":0,"timed":1,"deadline_ms":9000,"pad":"' + b"y" * (1 << 20) + b'"}\n'
 
 
-def test_hostile_input_neither_breaks_nor_ends_it(onnx_model: Path, tmp_path: Path) -> None:
-    program = build_harness(tmp_path, "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+def test_hostile_input_neither_breaks_nor_ends_it(sanitized: Path, onnx_model: Path) -> None:
     for seed in range(4):
         rng = random.Random(seed)
         lines = [hostile(rng) for _ in range(150)]
@@ -332,25 +338,50 @@ def test_hostile_input_neither_breaks_nor_ends_it(onnx_model: Path, tmp_path: Pa
         sent = b"".join(
             line for pair in zip(lines, [request("time", lead_in=0, timed=2)] * 150, strict=True) for line in pair
         )
-        said, status, log = messages(program, json.dumps(argument(onnx_model)), sent=sent + request("bye"))
+        said, status, log = messages(sanitized, json.dumps(argument(onnx_model)), sent=sent + request("bye"))
         assert "Sanitizer" not in log and "runtime error" not in log, log[-3000:]
         assert status == 0 and {message["type"] for message in said} <= {"hello", "ready", "timing", "state", "error"}
         assert sum(message["type"] == "timing" and len(message["wall_ns"]) == 2 for message in said) == 150
 
 
+def test_hostile_sample_files_are_refused(sanitized: Path, onnx_model: Path, tmp_path: Path) -> None:
+    good, rng = tmp_path / "good.npy", random.Random(0)
+    np.save(good, np.zeros((1, 3, 8, 8), np.float32))
+    whole = good.read_bytes()
+    shapes = [
+        b"(1, 3, 8, 8)",
+        b"(-1, 3, 8, 8)",
+        b"(99999999999999999999, 3, 8, 8)",
+        b"()",
+        b"(" + b"1," * 40,
+        b"(1e3,)",
+        b"",
+    ]
+    sent, files = [], []
+    for number in range(300):
+        bad = bytearray(whole.replace(b"(1, 3, 8, 8)", rng.choice(shapes)))
+        for _ in range(rng.randrange(4)):
+            bad[rng.randrange(128)] = rng.randrange(256)
+        files.append(tmp_path / f"{number}.npy")
+        files[-1].write_bytes(bad[: rng.choice([len(bad), rng.randrange(len(bad))])])
+        sent.append(request("predict", input=str(files[-1]), output=str(tmp_path / "out.npy")))
+    said, status, log = messages(sanitized, json.dumps(argument(onnx_model)), sent=b"".join(sent))
+    assert status == 0 and len(said) == 302 and "Sanitizer" not in log and "runtime error" not in log, log[-3000:]
+    assert {message["type"] for message in said[2:]} == {"error", "predicted"}
+
+
 def test_the_sanitizers_find_nothing_in_an_ordinary_session(
-    onnx_model: Path, tflite_model: Path, tmp_path: Path
+    sanitized: Path, onnx_model: Path, tflite_model: Path, tmp_path: Path
 ) -> None:
-    program = build_harness(tmp_path, "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     for model in (onnx_model, tflite_model, tiny_tflite.matrix_diag(tmp_path / "split.tflite")):
-        with session(program, model) as one:
+        with session(sanitized, model) as one:
             one.time(lead_in=1, timed=3)
             first = one.ready.inputs[0]
             assert len(one.predict(np.ones((3, *first["shape"][1:]), first["dtype"]))) == 3
             assert one.state(["/proc/uptime"])
     for config, _ in bad_starts(tmp_path, onnx_model, tflite_model).values():
         config = {key: str(value) if isinstance(value, Path) else value for key, value in config.items()}
-        said, status, log = messages(program, json.dumps(config))
+        said, status, log = messages(sanitized, json.dumps(config))
         assert status == 1 and said[-1]["type"] == "error" and "Sanitizer" not in log, log[-3000:]
 
 
