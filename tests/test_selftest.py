@@ -63,10 +63,9 @@ def test_every_check_holds_on_a_stand_in(equipped, phone, tflite_model, onnx_mod
     gpu = {"litert-gpu-fp32", "litert-gpu-fp16", "waits"} if tools.vulkan() is None else set()
     assert {name for name, row in rows.items() if row["status"] == "skipped"} == {"threads", *gpu}
     assert "less than 1 ms" in rows["threads"]["said"]
-    assert (
-        rows["loader"]["figures"]["hello"]["versions"]["abi"] == "x86_64" and "pages of 4 KiB" in rows["loader"]["said"]
-    assert rows["loader"]["figures"]["selinux"] == "Enforcing"
-    )
+    loader = rows["loader"]
+    assert loader["figures"]["hello"]["versions"]["abi"] == "x86_64" and "pages of 4 KiB" in loader["said"]
+    assert loader["figures"]["selinux"] == "Enforcing"
     assert 60 < rows["litert-cpu"]["figures"]["snr_db"] <= 200 and rows["ort-cpu"]["figures"]["got"]
     if not gpu:
         exact, half = (rows[f"litert-gpu-fp{bits}"]["figures"]["snr_db"] for bits in (32, 16))
