@@ -16,6 +16,7 @@ from standin.server import processes_with
 from standin.tools import vulkan
 
 MARK = "STANDIN_DEVICE"  # in the environment of every process a phone starts
+_SHARED_STORAGE = ("/sdcard", "/storage")  # mounted noexec
 _numbers = itertools.count()
 
 
@@ -33,7 +34,8 @@ class Belongings:
         self.libraries = self._driver.get("LD_LIBRARY_PATH", "")
         self._state = self.base / "state"
         self._full: int | None = None  # bytes that still fit; None: as many as the host's
-        self._noexec: list[str] = ["/sdcard", "/storage"]
+        self._noexec: list[str] = [*_SHARED_STORAGE]
+        self._forbidden: list[Path] = []  # what ran before nothing might
 
     def path(self, path: str) -> Path:
         """Return where a path of the phone's lies on this host."""
@@ -104,8 +106,18 @@ class Belongings:
         self._noexec.append(folder)
         self._write_noexec()
         for path in self.path(folder).rglob("*"):
-            if path.is_file():
+            if path.is_file() and path.stat().st_mode & 0o111:
                 path.chmod(0o660)
+                self._forbidden.append(path)
+
+    def allow_programs(self) -> None:
+        """Let everything be run again but what lies on shared storage."""
+        self._noexec = [*_SHARED_STORAGE]
+        self._write_noexec()
+        while self._forbidden:
+            path = self._forbidden.pop()
+            if path.exists():
+                path.chmod(0o755)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of the phone's programs: its own, and where its GPU's driver is."""

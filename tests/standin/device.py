@@ -108,12 +108,11 @@ class StandIn(Belongings):
 
     def hang(self) -> None:
         """Let the daemon answer nothing more, on a link that stays: adb goes on calling it ready."""
-        self.mute = True
+        self.strike_now(Fault(kind="hang", back_s=None))
 
     def heal(self) -> None:
         """Let it answer again, but only to who connects anew."""
-        self._call(lambda: [link.forget() for link in self._links])
-        self.mute = False
+        self._call(self._wake)
 
     def reboot(self, *, down_s: float | None = 0.5) -> None:
         """Restart: all processes end, and after ``down_s`` seconds the phone is back with a new boot_id."""
@@ -176,7 +175,12 @@ class StandIn(Belongings):
             elif fault.kind != "cut":
                 self._plug(mute=fault.kind == "offline", authorized=fault.kind != "unauthorized")
                 if fault.kind == "offline":  # it answers again, but only to who connects anew
-                    back = functools.partial(setattr, self, "mute", False)
+                    back = self._wake
+        elif fault.kind == "hang":
+            self.mute, back = True, self._wake
+        elif fault.kind == "noexec":
+            self.noexec()
+            back = self.allow_programs
         elif fault.kind == "server":
             self.server.kill()
             back = lambda: self._in_background(self._attach)  # noqa: E731
@@ -206,6 +210,11 @@ class StandIn(Belongings):
             self._listener = None
         for link in list(self._links):
             link.cut()
+
+    def _wake(self) -> None:
+        for link in self._links:
+            link.forget()
+        self.mute = False
 
     def _plug(self, *, mute: bool = False, authorized: bool = True) -> None:
         """Listen on the port it always had, and tell the adb server."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self, cast
 
 _VERSION = b"0029"  # the number that adb 29 to 36 ask for; another one makes them start a server of their own
 
@@ -38,11 +38,11 @@ class FakeServer:
                 return
             with client, client.makefile("rwb") as file:
                 try:
-                    self._answer(file)
+                    self._answer(cast(BinaryIO, file))
                 except OSError:
                     continue
 
-    def _answer(self, file: socket.SocketIO) -> None:  # type: ignore[name-defined]
+    def _answer(self, file: BinaryIO) -> None:
         def counted(data: bytes) -> bytes:
             return b"%04x" % len(data) + data
 

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 Kind = Literal[
     "cut",  # the cable is pulled in the middle of a message
     "offline",  # the connection drops, and on the next one the daemon does not answer
+    "hang",  # the daemon answers nothing more, and the link stays
     "unauthorized",  # the connection drops, and the next one's key is not accepted
     "reboot",  # everything ends; a new boot_id
     "kill",  # the system kills what was pushed and runs (low memory)
     "server",  # the adb server on the host ends
     "full",  # not a byte more fits into the phone's storage
+    "noexec",  # nothing in the phone's folder for programs may be run
     "garbage",  # bytes that nobody wrote come between others
     "half_line",  # output ends in the middle, with exit status 0
     "stutter",  # output comes in two batches

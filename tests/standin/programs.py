@@ -16,7 +16,21 @@ if TYPE_CHECKING:
 _SHARED = (
     *("awk", "base64", "basename", "cat", "cmp", "cp", "cut", "dd", "dirname", "du", "echo", "env", "expr", "false"),
     *("find", "grep", "gzip", "head", "id", "ln", "ls", "md5sum", "mkdir", "mkfifo", "mktemp", "mv", "nohup", "od"),
-    *("paste", "printf", "readlink", "realpath", "rm", "rmdir", "sed", "seq", "setsid", "sha256sum", "sleep", "sort"),
+    *(
+        "paste",
+        "printf",
+        "readlink",
+        "realpath",
+        "rm",
+        "rmdir",
+        "sed",
+        "seq",
+        "setsid",
+        "sha1sum",
+        "sha256sum",
+        "sleep",
+        "sort",
+    ),
     *("stat", "tail", "tar", "tee", "test", "timeout", "tr", "true", "uname", "uniq", "wc", "xargs", "nice", "sync"),
 )
 
@@ -108,6 +122,7 @@ echo "USER           PID  PPID     VSZ    RSS WCHAN            ADDR S NAME"
 for pid in $(ours); do
   name=$(cat "/proc/$pid/comm" 2>/dev/null) && echo "shell $pid 1 0 0 0 0 S $name"
 done
+exit 0
 """
 )
 

@@ -90,10 +90,13 @@ class AdbServer:
 
     def kill(self) -> None:
         """End it as a crash does; the next adb call starts another."""
-        for pid in processes_with(self._mark):
-            with contextlib.suppress(OSError):
-                if b"server" in Path(f"/proc/{pid}/cmdline").read_bytes():  # its clients end by themselves
+        while servers := [pid for pid in processes_with(self._mark) if _is_server(pid)]:
+            for pid in servers:  # its clients end by themselves
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            if self._process is not None:
+                self._process.wait()
+            time.sleep(0.005)
         if self._process is not None:
             self._process.wait()
             self._process = None
@@ -106,6 +109,14 @@ class AdbServer:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
+
+
+def _is_server(pid: int) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return b"fork-server" in words or b"nodaemon" in words
 
 
 def processes_with(variable: str) -> list[int]:

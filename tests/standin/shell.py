@@ -155,10 +155,10 @@ async def _end(pumps: list[asyncio.Task[None]], gone: asyncio.Task[bool], ended:
 async def _read(pipe: int) -> bytes:
     """Return what a pipe holds as soon as it holds something, and nothing at its end."""
     loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_reader(pipe, lambda: ready.done() or ready.set_result(None))
+    ready = asyncio.Event()
+    loop.add_reader(pipe, ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
         loop.remove_reader(pipe)
     return os.read(pipe, 1 << 16)
@@ -197,9 +197,9 @@ async def _write(pipe: int, data: bytes) -> None:
         try:
             data = data[os.write(pipe, data) :]
         except BlockingIOError:
-            ready = loop.create_future()
-            loop.add_writer(pipe, lambda ready=ready: ready.done() or ready.set_result(None))
+            ready = asyncio.Event()
+            loop.add_writer(pipe, ready.set)
             try:
-                await ready
+                await ready.wait()
             finally:
                 loop.remove_writer(pipe)
