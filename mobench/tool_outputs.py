@@ -226,6 +226,8 @@ def _litert(text: str) -> Imported:
     phases, fine = _phases(before), False
     if phases:  # two decimals of a millisecond are coarse: the line above them has microseconds
         _agree(phases[-1].get("mean", math.nan) / 1000, figures["mean"], slack=0.01)
+        if phases[-1]["count"] != runs.get("mean"):
+            raise RefusedError("its two counts of the timed inferences differ: two runs' lines are mixed in it")
         finer = {key: value / 1000 for key, value in phases[-1].items() if key in figures or re.match(r"p\d", key)}
         fine, figures = True, figures | {key: value for key, value in finer.items() if key not in ("first", "init")}
     said = re.findall(rf"(Init footprint|Overall footprint|Peak memory): +({_NUMBER}) MB", after)

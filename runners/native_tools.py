@@ -17,13 +17,12 @@ from typing import Protocol
 
 from mobench import tool_outputs
 from mobench.errors import BadInputError, DeathError, SessionError
-from mobench.records import Artifact, Format, Imported, Ready, Target, Timing
+from mobench.records import TOOL_FORMATS, Artifact, Imported, Ready, Target, Timing
 from mobench.tool_outputs import RefusedError
 from runners import tool_flags
 from runners.tool_flags import BLOCK_S, WARMUP_S, Block
 from runners.tool_places import Completed, Place
 
-FORMATS: Mapping[str, Format] = {"benchmark_model": "tflite", "onnxruntime_perf_test": "onnx"}  # what each tool reads
 START_DEADLINE_S = 120.0
 MAX_TIMED = 5000  # inferences a run: their result file stays small
 _EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "xnnpack": "XnnpackExecutionProvider"}
@@ -56,9 +55,9 @@ def open_tool_session(
         BadInputError: the tool does not read this format, or cannot be asked for this target.
         SessionError: it failed, was late, or did otherwise than it was asked; the message names the log.
     """
-    if tool not in FORMATS:
-        raise BadInputError(tool, "no such tool", f"one of {', '.join(FORMATS)}")
-    if FORMATS[tool] != artifact.format:
+    if tool not in TOOL_FORMATS:
+        raise BadInputError(tool, "no such tool", f"one of {', '.join(TOOL_FORMATS)}")
+    if TOOL_FORMATS[tool] != artifact.format:
         raise BadInputError(artifact.path.name, f"{tool} does not read .{artifact.format}", "pick the other tool")
     if target.batch != 1:
         raise BadInputError(f"--batch {target.batch}", f"{tool} times the file as it stands", "leave it at 1")
@@ -254,6 +253,7 @@ class _BenchmarkModel:
                 raise RefusedError(f"its help is that of the {self._kind} one, its output is {said.form}'s")
             tool_flags.check_echoes(self._kind, flags, text)
             tool_flags.check_lines(self._kind, done.out, done.err)
+            tool_flags.check_phases(text)
             tool_flags.check_delegate(self._kind, self._provider, said, text)
             if said.count is None or said.count < block.timed:
                 raise RefusedError(f"{said.count} inferences were timed, and {block.timed} asked")

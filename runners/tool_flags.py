@@ -210,6 +210,18 @@ def check_lines(kind: Kind, *streams: str) -> None:
                 raise RefusedError(f"it printed a line that is not known: {text[:120]}")
 
 
+def check_phases(text: str) -> None:
+    """Look for the warm-up and the timed phase in a log of `benchmark_model`, each begun and ended.
+
+    Raises:
+        RefusedError: a line is missing, so that one phase's figures could be taken for the other's.
+    """
+    begun = len(re.findall("Running benchmark for at least", text))
+    ended = len(re.findall(r"^(?:INFO: )?count=\d", text, re.MULTILINE))
+    if (begun, ended) != (2, 2):
+        raise RefusedError(f"{begun} phases began and {ended} ended in it, instead of a warm-up and a timed one")
+
+
 def check_delegate(kind: Kind, provider: str, said: Imported, text: str) -> None:
     """Look in a log of `benchmark_model` for the delegate that was asked for.
 

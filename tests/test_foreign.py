@@ -198,6 +198,9 @@ def test_its_line_in_microseconds_is_finer_where_there_is_one() -> None:
     assert result.init_ms == 744.73 and result.memory_mb == {"peak": 427.64}
     other = text("litert_with_counts.txt").replace("avg=451.374", "avg=551.374")
     assert "two runs' lines are mixed" in refusal(other)
+    assert "two counts of the timed inferences" in refusal(
+        text("litert_with_counts.txt").replace("count=1010", "count=9")
+    )
 
 
 @pytest.mark.parametrize(

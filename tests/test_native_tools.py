@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,13 @@ from mobench.errors import BadInputError, DeathError, SessionError
 from mobench.records import Artifact, Target
 from runners.native_tools import ToolSession, open_tool_session
 from runners.tool_places import Completed, Here
+
+GPU = ["--graph=m", "--use_gpu=true", "--num_runs=1", "--warmup_runs=1", "--min_secs=0", "--warmup_min_secs=0"]
+ARGUMENTS = {
+    "classic": [*GPU, "--max_secs=1"],
+    "litert": [*GPU, "--max_secs=1"],
+    "perf_test": ["-r", "2", "-x", "4", "r"],
+}
 
 
 def artifact(format_: Any = "tflite") -> Artifact:
@@ -295,6 +302,38 @@ def test_the_wrong_tool_for_a_format_is_refused(binary: Path) -> None:
 def test_a_run_of_perf_test_that_is_not_whole_is_refused(binary: Path, edits: dict[str, Any], reason: str) -> None:
     said = refusal(Desk(tool="perf_test", **edits), binary)
     assert reason in said or (reason == "nothing" and "are in its file" in said)
+
+
+@pytest.mark.parametrize("tool", ["classic", "litert", "perf_test"])
+def test_a_line_lost_doubled_or_cut_is_refused_or_changes_no_figure(binary: Path, tool: str) -> None:
+    """Whatever a cable or a buffer does to one line: an error, or the figures of the whole output."""
+    provider = "" if tool == "perf_test" else "gpu-fp16"
+    whole = start(Desk(tool=tool, mean_us=1234.5), binary, provider=provider)
+    count = len(Desk(tool=tool).run(["/there/x", *ARGUMENTS[tool]], deadline_s=1).out.splitlines())
+    damages: list[Callable[[str], list[str]]] = [
+        lambda line: [],
+        lambda line: [line, line],
+        lambda line: [line[: len(line) // 2]],
+        lambda line: [line[:-1]],
+        lambda line: [line + "0"],
+        lambda line: [re.sub("[0-9]", "7", line)],
+    ]
+    refused = 0
+    for number in range(count):
+        for damage in damages:
+
+            def edit(text: str, number: int = number, damage: Callable[[str], list[str]] = damage) -> str:
+                lines = text.splitlines()
+                return "\n".join([*lines[:number], *damage(lines[number]), *lines[number + 1 :], ""])
+
+            try:
+                session = start(Desk(tool=tool, mean_us=1234.5, out=edit), binary, provider=provider)
+            except SessionError:
+                refused += 1
+                continue
+            assert session._mean_s == whole._mean_s and session.ready.got == whole.ready.got
+            assert session.ready.nodes_delegated == whole.ready.nodes_delegated
+    assert refused > count
 
 
 # --- ends -----------------------------------------------------------------------------------------------------------

@@ -66,6 +66,17 @@ def test_recorded_runs_on_a_gpu_are_told_from_those_that_fell_back(name: str, re
         tool_flags.check_delegate(kind, "gpu-fp16", said, text)
 
 
+@pytest.mark.parametrize(
+    "name", ["tflite_gpu_whole.txt", "litert_gpu.txt", "tflite_2021.txt", "tflite_xnnpack_part.txt"]
+)
+def test_both_phases_are_looked_for(name: str) -> None:
+    text = (GOLDEN / name).read_text()
+    tool_flags.check_phases(text)
+    for lost in (r".*count=.*\n", r".*Running benchmark.*\n"):
+        with pytest.raises(RefusedError, match="instead of a warm-up and a timed one"):
+            tool_flags.check_phases(re.sub(lost, "", text, count=1))
+
+
 def test_a_flag_may_be_repeated_under_the_label_of_any_version() -> None:
     flags = {"num_threads": "1", "num_runs": "600", "min_secs": "0", "warmup_runs": "20", "use_gpu": "true"}
     tool_flags.check_echoes("tflite", flags, (GOLDEN / "tflite_2021.txt").read_text())
