@@ -65,7 +65,7 @@ def adb(request: pytest.FixtureRequest, tmp_path: Path) -> FakeAdb:
 
 def test_a_phone_tells_what_it_is_in_one_round_trip(adb: FakeAdb) -> None:
     adb.write(PIXEL)
-    phone = describe(adb)  # type: ignore[arg-type]
+    phone = describe(adb)
     assert len(adb.scripts) == 1
     assert (phone.serial, phone.serialno, phone.name, phone.android, phone.sdk) == (
         "FAKE01", "1A2B3C", "Google Pixel 6", "14", 34,
@@ -85,7 +85,7 @@ def test_an_old_phone_that_hides_its_clocks_is_described_by_what_it_shows(adb: F
     adb.write({"/proc/cpuinfo": cpuinfo(["0xd05"] * 6 + ["0xd0b"] * 2)})
     adb.program("getprop", "echo '[ro.product.model]: [OLD 1]'; echo '[ro.product.cpu.abi]: [armeabi-v7a]'")
     adb.program("dumpsys", "exit 1")
-    phone = describe(adb)  # type: ignore[arg-type]
+    phone = describe(adb)
     assert phone.soc == "Qualcomm Technologies, Inc SM8150" and phone.gpu is None and phone.memory_mb is None
     assert phone.serialno == "FAKE01" and phone.sdk == 0 and not phone.has_fixed_performance
     assert [cluster["cores"] for cluster in phone.clusters] == [[0, 1, 2, 3, 4, 5], [6, 7]]
@@ -171,7 +171,7 @@ def test_cores_that_are_switched_off_are_not_taken() -> None:
 
 def test_clusters_of_one_clock_are_told_apart_by_their_capacity(adb: FakeAdb) -> None:
     adb.write(policy([0, 1, 2, 3], 2_000_000, capacity=1024) | policy([4, 5, 6, 7], 2_000_000, capacity=426))
-    assert [cluster["cores"][0] for cluster in describe(adb).clusters] == [4, 0]  # type: ignore[arg-type]
+    assert [cluster["cores"][0] for cluster in describe(adb).clusters] == [4, 0]
 
 
 class Desk:
@@ -185,6 +185,7 @@ class Desk:
         monkeypatch.setattr(phones, "describe", lambda adb: self._describe(adb.serial))
 
     def add(self, serial: str, state: str = "device", **fields: Any) -> None:
+        """Attach one."""
         self.listed.append(Attached(serial=serial, state=state, mend="" if state == "device" else "do this"))
         self.phones[serial] = make(serial=serial, **{"serialno": serial, "boot_id": serial, **fields})
 
@@ -201,7 +202,7 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 
 def test_the_only_phone_needs_no_name(desk: Desk) -> None:
-    with pytest.raises(BadInputError, match="no phone: adb sees none.*USB debugging"):
+    with pytest.raises(BadInputError, match=r"no phone: adb sees none.*USB debugging"):
         find()
     desk.add("A", "unauthorized")
     with pytest.raises(BadInputError, match="phone A: its state is unauthorized; do this"):

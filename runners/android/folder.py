@@ -50,7 +50,7 @@ class Entry:
 class Folder:
     """What this process has put on one phone; one Folder a phone.
 
-    ``running`` are the ids, on the phone, of what runs there for it.
+    ``running`` are, by their folders there, the ids of its sessions' processes on the phone.
     """
 
     def __init__(self, adb: Adb, root: str = ROOT, limit_mb: int = LIMIT_MB) -> None:
@@ -62,7 +62,7 @@ class Folder:
             limit_mb: MiB that pushed files may take; beyond that the least recently used go.
         """
         self.root, self.limit_mb = root, limit_mb
-        self.running: set[int] = set()
+        self.running: dict[str, frozenset[int]] = {}
         self._adb = adb
         self._used: set[str] = set()  # entries that this process has verified; they stay
         self._scratch: set[str] = set()
@@ -93,7 +93,7 @@ class Folder:
 
     def processes(self) -> frozenset[int]:
         """Return the ids, on the phone, of what runs there for this process."""
-        return frozenset(self.running)
+        return frozenset().union(*self.running.values())
 
     def forget(self) -> None:
         """Look again at what is on the phone before relying on it: somebody may have emptied the folder."""
