@@ -17,7 +17,7 @@ from mobench.tool_outputs import RefusedError
 
 Kind = Literal["tflite", "litert", "ort"]
 
-# The providers each tool can be asked for; the first is its own choice.
+# The providers each tool can be asked for; on a device, the first of its processor's is its own choice.
 PROVIDERS: Mapping[Kind, tuple[str, ...]] = {
     "tflite": ("xnnpack", "builtin", "gpu-fp16", "gpu-fp32"),
     "litert": ("xnnpack", "gpu-fp16", "gpu-fp32"),
@@ -105,15 +105,21 @@ def kind_of(flags: frozenset[str]) -> Kind | None:
 
 
 def check_provider(kind: Kind, target: Target) -> str:
-    """Return the provider a target asks for by its name, the tool's own choice where it asks for none.
+    """Return the provider a target asks for by its name; where it asks for none, the tool's first for its device.
 
     Raises:
-        BadInputError: the tool cannot be asked for it.
+        BadInputError: the tool cannot be asked for it, or the device has another processor than the provider.
     """
-    provider = target.provider or PROVIDERS[kind][0]
-    if provider not in PROVIDERS[kind]:
-        why = f"{_TOOL_NAMES[kind]} has no provider {provider}"
-        raise BadInputError(f"--provider {provider}", why, f"one of {', '.join(PROVIDERS[kind])}")
+    on_gpu = target.device.endswith("-gpu")
+    here = [name for name in PROVIDERS[kind] if name.startswith("gpu-") == on_gpu]
+    if not here:
+        raise BadInputError(
+            f"--device {target.device}", f"{_TOOL_NAMES[kind]} has no provider there", "use another tool"
+        )
+    provider = target.provider or here[0]
+    if provider not in here:
+        why = f"{_TOOL_NAMES[kind]} has no provider {provider} for {target.device}"
+        raise BadInputError(f"--provider {provider}", why, f"one of {', '.join(here)}")
     return provider
 
 

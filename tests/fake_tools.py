@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mobench.records import Artifact, Target
 from runners import tool_flags
+from runners.native_tools import ToolSession, open_tool_session
 from runners.tool_places import Completed
 
 CLASSIC = (
@@ -153,6 +155,26 @@ class Desk:
                 litert(flags, self.mean_us) if self.tool == "litert" else classic(flags, self.mean_us, self.nodes)
             )
         return Completed(status=self.status, out=self.out(out), err=self.err(err), wall_s=self.wall_s, late=self.late)
+
+
+def artifact(format_: Any = "tflite") -> Artifact:
+    """Describe a model that no tool here reads."""
+    return Artifact(path=Path(f"net.{format_}"), sha256="0", size_bytes=1, format=format_, name="net")
+
+
+def start(desk: Any, binary: Path, **target: Any) -> ToolSession:
+    """Open a session of the tool in a place, with four threads; the output is kept beside the program."""
+    tool, model = ("onnxruntime_perf_test", "onnx") if getattr(desk, "tool", "") == "perf_test" else ("", "tflite")
+    device = "android-gpu" if "gpu" in target.get("provider", "") else "android-cpu"
+    asked = Target(**{"runtime": tool or "benchmark_model", "threads": 4, "device": device, **target})
+    return open_tool_session(
+        tool or "benchmark_model", binary, artifact(model), asked, place=desk, logs=binary.parent / "logs"
+    )
+
+
+def flags_of(command: Sequence[str]) -> dict[str, str]:
+    """Return a command's flags by name."""
+    return dict(part[2:].split("=", 1) for part in command if part.startswith("--") and "=" in part)
 
 
 def install(folder: Path, tool: str, **edits: Any) -> Path:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_tools import CLASSIC, LITERT, Desk, Edit, install
+from fake_tools import CLASSIC, LITERT, Desk, Edit, artifact, flags_of, install, start
 
 from mobench.errors import BadInputError, DeathError, SessionError
-from mobench.records import Artifact, Target
-from runners.native_tools import ToolSession, open_tool_session
+from mobench.records import Target
+from runners.native_tools import open_tool_session
 from runners.tool_places import Completed, Here
 
 GPU = ["--graph=m", "--use_gpu=true", "--num_runs=1", "--warmup_runs=1", "--min_secs=0", "--warmup_min_secs=0"]
@@ -23,27 +23,11 @@ ARGUMENTS = {
 }
 
 
-def artifact(format_: Any = "tflite") -> Artifact:
-    return Artifact(path=Path(f"net.{format_}"), sha256="0", size_bytes=1, format=format_, name="net")
-
-
 @pytest.fixture
 def binary(tmp_path: Path) -> Path:
     path = tmp_path / "whatever-it-is-called"
     path.write_bytes(b"\x7fELF")
     return path
-
-
-def start(desk: Any, binary: Path, **target: Any) -> ToolSession:
-    tool, model = ("onnxruntime_perf_test", "onnx") if getattr(desk, "tool", "") == "perf_test" else ("", "tflite")
-    asked = Target(**{"runtime": tool or "benchmark_model", "threads": 4, **target})
-    return open_tool_session(
-        tool or "benchmark_model", binary, artifact(model), asked, place=desk, logs=binary.parent / "logs"
-    )
-
-
-def flags_of(command: Sequence[str]) -> dict[str, str]:
-    return dict(part[2:].split("=", 1) for part in command if part.startswith("--") and "=" in part)
 
 
 def refusal(desk: Desk, binary: Path, kind: type[Exception] = SessionError, **target: Any) -> str:
@@ -104,6 +88,13 @@ def test_a_gpu_is_asked_for_alone_and_at_a_precision(binary: Path, precision: st
     assert asked["gpu_precision_loss_allowed"] == lossy
     assert session.ready.got == session.ready.asked == f"GPU {precision}"
     assert session.ready.versions["interface"] == "OpenCL"
+
+
+@pytest.mark.parametrize("tool", ["classic", "litert"])
+def test_a_gpu_s_own_choice_is_never_the_cpu(binary: Path, tool: str) -> None:
+    desk = Desk(tool=tool)
+    assert start(desk, binary, device="android-gpu").ready.got == "GPU fp16"
+    assert flags_of(desk.commands[1])["use_gpu"] == "true"
 
 
 def test_a_version_without_the_flag_for_whole_delegation_shows_it_in_its_log(binary: Path) -> None:
@@ -253,9 +244,15 @@ def test_a_program_that_is_neither_is_refused_with_what_it_says(binary: Path) ->
 @pytest.mark.parametrize(
     ("target", "tool", "reason"),
     [
-        ({"provider": "nnapi"}, "classic", "TFLite's benchmark_model has no provider nnapi; one of xnnpack, builtin"),
+        ({"provider": "nnapi"}, "classic", "has no provider nnapi for android-cpu; one of xnnpack, builtin"),
         ({"provider": "builtin"}, "litert", "LiteRT's benchmark_model has no provider builtin"),
-        ({"provider": "gpu-fp16"}, "perf_test", "onnxruntime_perf_test has no provider gpu-fp16; one of cpu, xnnpack"),
+        ({"provider": "gpu-fp16"}, "perf_test", "android-gpu: onnxruntime_perf_test has no provider there"),
+        (
+            {"provider": "xnnpack", "device": "android-gpu"},
+            "classic",
+            "xnnpack for android-gpu; one of gpu-fp16, gpu-fp32",
+        ),
+        ({"provider": "gpu-fp16", "device": "android-cpu"}, "litert", "gpu-fp16 for android-cpu; one of xnnpack"),
         ({"batch": 4}, "classic", "times the file as it stands"),
     ],
 )
