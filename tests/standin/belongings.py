@@ -23,6 +23,8 @@ _numbers = itertools.count()
 class Belongings:
     """A phone's belongings; ``root`` is its ``/``. Each method may be called from the test's thread."""
 
+    received_bytes = 0  # of files that were pushed
+
     def __init__(self, profile: str, folder: Path, serialno: str | None) -> None:
         """Touches nothing yet."""
         self.profile: Profile = load(profile)
@@ -30,6 +32,7 @@ class Belongings:
         self.base = folder / f"phone-{number}"
         self.root = self.base / "root"
         self.serialno = serialno or f"{self.profile.serialno}{number:02d}"
+        self.shell = shutil.which("mksh") or "/bin/sh"  # Android's own, where the host has it
         self._driver = vulkan() or {}
         self.libraries = self._driver.get("LD_LIBRARY_PATH", "")
         self._state = self.base / "state"
@@ -145,6 +148,7 @@ class Belongings:
 
     def take_room(self, count: int) -> bool:
         """Take storage for ``count`` bytes; say whether there was enough."""
+        self.received_bytes += count
         if self._full is None:
             return True
         if count > self._full:
@@ -175,7 +179,7 @@ class Belongings:
         for name, text in self.profile.services.items():
             self.set_service(name, text)
         programs.install(self.root / "system/bin", self.profile)
-        (self.root / "system/bin/sh").symlink_to("/bin/sh")
+        (self.root / "system/bin/sh").symlink_to(self.shell)
         if self.profile.fixed_performance:
             (self._state / "offers_fixed_performance").touch()
         self._tell_room()

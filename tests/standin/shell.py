@@ -82,7 +82,7 @@ async def serve(device: StandIn, stream: Stream) -> None:
     packets = "v2" in kind.split(",")
     names = Translation(device)
     process = subprocess.Popen(
-        ["/bin/sh", "-c", device.preamble() + names.inward(text)],
+        [device.shell, "-c", device.preamble() + names.inward(text)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE if packets else subprocess.STDOUT,
