@@ -1,3 +1,3 @@
 // As libc.c: the names of Android's libdl.so.
 #define F(name) void name(void) {}
-F(dlclose) F(dlerror) F(dlopen) F(dlsym)
+F(dlerror) F(dlopen) F(dlsym)
