@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 BATCH_S = 0.2  # between two halves of an output
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)  # packets of the shell protocol, version 2
 _PACKET = struct.Struct("<BI")
-# The phone's own folders, at the beginning of a path. Processes are the host's, as their files are.
+# The phone's own folders, at the beginning of a path. Processes are the host's, and so are their files; cores are not.
 _OURS = re.compile(
     r"(?<![\w.\-/})*])/(?:(?:data|sdcard|storage|sys|system|vendor|product|apex|etc)(?=$|[/\s\"';:)|&,}])"
-    r"|proc(?=$|[\s\"';)|&])|proc/(?!self|thread-self|[\d$\[*?]))"
+    r"|proc(?=$|[\s\"';)|&])|proc/(?!self(?!/status)|thread-self|[\d$\[*?]))"
 )
 _MASK = re.compile(r'("cores": ?)\[([\d, ]*)\]')
 

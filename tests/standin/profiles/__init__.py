@@ -57,14 +57,16 @@ class Profile:
 
     def files(self) -> dict[str, str]:
         """Return the texts of its files by path."""
+        cores = f"0-{sum(len(cluster.cores) for cluster in self.clusters) - 1}"
         files = {
             "/proc/cpuinfo": self._cpuinfo(),
             "/proc/meminfo": f"MemTotal:       {self.memory_kb} kB\nMemFree:          312000 kB\n"
             f"MemAvailable:    {self.memory_kb // 2} kB\n",
             "/proc/sys/kernel/ostype": "Linux\n",
             "/proc/sys/kernel/osrelease": f"{self.properties['ro.kernel.version']}-android\n",
-            f"{_CPU}/possible": f"0-{sum(len(cluster.cores) for cluster in self.clusters) - 1}\n",
-            f"{_CPU}/online": f"0-{sum(len(cluster.cores) for cluster in self.clusters) - 1}\n",
+            f"{_CPU}/possible": f"{cores}\n",
+            f"{_CPU}/online": f"{cores}\n",
+            "/proc/self/status": f"Name:\tcat\nCpus_allowed_list:\t{cores}\n",  # no program's but the one that reads it
         }
         for cluster in self.clusters:
             folder = f"{_CPU}/cpufreq/policy{cluster.cores[0]}"
