@@ -15,6 +15,7 @@ import pytest
 
 from mobench.errors import BadInputError, LinkError, SessionError
 from mobench.records import Cluster, DeviceState
+from runners.adb import Answer
 from runners.android import care as module
 from runners.android.care import Care, body_c, is_low, obstacle, throttling, verdict
 from runners.fake import FakeClock
@@ -90,13 +91,6 @@ class Script:
 
 
 @dataclass
-class Answer:
-    status: int
-    out: str
-    err: str = ""
-
-
-@dataclass
 class Shells:
     """An adb whose phone is a folder: its shell runs here, and the paths in it lead there."""
 
@@ -138,7 +132,7 @@ class Shells:
         if self.gone:
             raise LinkError("phone R5", "device not found", "plug it in")
         done = subprocess.run(self.inside(script), capture_output=True, text=True, timeout=deadline_s)
-        return Answer(done.returncode, done.stdout, done.stderr)
+        return Answer(status=done.returncode, out=done.stdout, err=done.stderr)
 
     def wait(self, deadline_s: float) -> bool:
         """Return whether the phone is back, as scripted."""
@@ -333,6 +327,32 @@ def test_a_killed_run_leaves_it_off(adb: Shells, tmp_path: Path) -> None:
     adb.settle("true", "false")
 
 
+def test_a_round_in_which_the_mode_ended_is_set_aside_and_the_mode_s_own_caps_are_no_throttling(adb: Shells) -> None:
+    care, _, _ = make(adb)
+    capped = state(big_khz=1_900_000)  # as the mode wants it
+    with care:
+        assert care._holder is not None and care.verdict(capped, capped) is None
+        care._holder.kill()
+        care._holder.wait()
+        adb.settle("true", "false")
+        assert care.verdict(capped, state()) == "fixed-performance mode ended in the round"
+        assert care.ready(pytest.fail) == 0.0 and care.fixed
+        assert care.verdict(capped, capped) is not None  # 2.4 GHz, seen with the mode on, is what it allows
+    assert adb.modes == ["true", "false", "true", "false"]
+
+
+def test_a_mode_that_a_broken_link_kept_off_is_tried_again_before_the_next_round(adb: Shells) -> None:
+    told: list[str] = []
+    care, _, _ = make(adb, tell=told.append)
+    command, adb.command = adb.command, lambda *_: ["echo", "error: device offline"]  # type: ignore[method-assign]
+    with care:
+        assert not care.fixed and "error: device offline" in told[0]
+        adb.command = command  # type: ignore[method-assign]
+        care.ready(pytest.fail)
+        assert care.fixed and adb.modes == ["true"]
+    assert adb.modes == ["true", "false"]
+
+
 @pytest.fixture
 def left_on(adb: Shells) -> Iterator[Shells]:
     """A phone whose holder was killed itself, by the system: the mode is on, and the marker there."""
@@ -383,7 +403,7 @@ def test_a_phone_that_is_back_goes_on_with_the_mode_on(adb: Shells) -> None:
         adb.gone, adb.waits = True, [False, False, True]
         adb.on_wait = lambda: setattr(clock, "now_s", clock.now_s + 30)
         back = care.reconnect(LOST, told.append)
-        assert back == {"waited_s": 90.0, "boot": "same"}
+        assert back == {"waited_s": 90.0 + module.SETTLE_S, "boot": "same"}
         assert care.fixed and len(told) == 3 and "device not found" in told[0]
     assert adb.modes == ["true", "false", "true", "false"]
 

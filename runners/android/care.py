@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, Self
 
-from mobench.errors import BadInputError, LinkError, MobenchError, SessionError
+from mobench.errors import BadInputError, LinkError, MobenchError, NotReadyError
 from mobench.records import DeviceState
 from runners.adb import Adb
 
@@ -24,6 +24,7 @@ MARKER = "/data/local/tmp/mobench/fixed-performance"  # on the phone while the m
 POLL_S = 5.0  # skin and battery take minutes to cool: a state every few seconds is enough, and heats nothing
 FRESH_S = 1.0  # a state that was read this short a time ago is the present one
 ANSWER_S = 10.0  # for the phone's power service, and for a shell that was asked to end
+SETTLE_S = 1.0  # until the clocks are as the mode wants them
 RECONNECT_S = 900.0
 _PLAUSIBLE_C = (-30.0, 100.0)  # sensors without a reading tell 0x7fff, -273 and the like
 
@@ -145,7 +146,7 @@ class Care:
         """
         self._adb, self._watch, self._tell = adb, watch, tell
         self._target_c, self._cool_down_s, self._min_battery = target_c, cool_down_s, min_battery
-        self._wanted, self._sleep, self._clock = fixed_performance, sleep, clock
+        self._sleep, self._clock = sleep, clock
         self._holder: subprocess.Popen[bytes] | None = None
         self._owner = ""  # the holder's id on the phone
         self._caps: Caps = {}
@@ -153,6 +154,7 @@ class Care:
         self._began = clock()
         self._serialno = self._boot = ""
         self.fixed = False  # whether the mode is on; the campaign's header says so
+        self._refused, self._again = not fixed_performance, False
 
     def __enter__(self) -> Self:
         """Switch off what a run before may have left on, then hold the mode.
@@ -161,8 +163,7 @@ class Care:
             LinkError: the phone is out of reach.
         """
         self._serialno, self._boot = self._identify()
-        if self._wanted:
-            self._hold()
+        self._hold()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -173,18 +174,18 @@ class Care:
         """Wait until the phone is neither throttled nor too warm; return the seconds that took, 0 without waiting.
 
         Raises:
-            SessionError: it did not cool down in time, or its battery is below the guard.
+            NotReadyError: it did not cool down in time, or its battery is below the guard.
             BadInputError: a temperature is asked for, and the phone tells none.
             LinkError: the phone is out of reach.
         """
-        if self._wanted and self.fixed and self._holder is not None and self._holder.poll() is not None:
-            self._hold()  # adb's server was restarted: the mode ended with the old one
+        if self._is_lost() or self._again:
+            self._hold()
         began, waited = self._clock(), False
         state = self._present()
         while True:
             if is_low(state, self._min_battery):
                 why = f"{state.battery_percent} % of charge are left, and {self._min_battery} % are the least"
-                raise SessionError(f"phone {self._adb.serial}", why, "charge it, then take the campaign up again")
+                raise NotReadyError(f"phone {self._adb.serial}", why, "charge it, then take the campaign up again")
             if self._target_c is not None and body_c(state) is None:
                 why = "it tells the temperature of neither skin nor battery"
                 raise BadInputError(f"phone {self._adb.serial}", why, "leave out the temperature to cool down to")
@@ -194,7 +195,7 @@ class Care:
             if self._clock() - began >= self._cool_down_s:
                 mend = "take it out of its case, or off the charger, then take the campaign up again"
                 why = f"not cool after {self._cool_down_s:g} s ({why_not})"
-                raise SessionError(f"phone {self._adb.serial}", why, mend)
+                raise NotReadyError(f"phone {self._adb.serial}", why, mend)
             tell(f"cooling down: {why_not}")
             waited = True
             self._sleep(POLL_S)
@@ -202,6 +203,9 @@ class Care:
 
     def verdict(self, before: DeviceState, after: DeviceState) -> str | None:
         """Return why what was timed between two states does not count, None where it does."""
+        if self._is_lost():  # adb's server was restarted: the mode ended with the old one, and its caps with it
+            self._last = None
+            return "fixed-performance mode ended in the round"
         add_caps(self._caps, before)
         add_caps(self._caps, after)
         self._last = self._clock(), after
@@ -227,8 +231,7 @@ class Care:
                 raise LinkError(error.what, f"another phone answers ({serialno})", "plug the first one in again")
             same, self._boot = boot == self._boot, boot
             with contextlib.suppress(LinkError):  # the campaign's next request meets it again
-                if self._wanted:
-                    self._hold()
+                self._hold()
             return {"waited_s": round(self._clock() - began, 3), "boot": "same" if same else "new"}
         raise LinkError(error.what, f"not back after {RECONNECT_S:g} s", "plug it in and take the campaign up again")
 
@@ -252,8 +255,15 @@ class Care:
             self._tell(f"phone {self._adb.serial}: a run before was cut off; its fixed-performance mode is off again")
         return said.get("serialno", ""), said.get("boot", "")
 
+    def _is_lost(self) -> bool:
+        return self._holder is not None and self._holder.poll() is not None
+
     def _hold(self) -> None:
+        """Switch the mode on, unless it is not wanted or the phone has refused it."""
         self._release()
+        self._again = False
+        if self._refused:
+            return
         self._holder = holder = subprocess.Popen(
             self._adb.command("shell", _HOLD),
             stdin=subprocess.PIPE,
@@ -265,8 +275,13 @@ class Care:
         said = _first_words(holder, ("fixed", "refused"), ANSWER_S)
         self.fixed = said.startswith("fixed")
         self._owner = said.split()[1] if self.fixed else ""
-        if not self.fixed:
+        if self.fixed:
+            self._caps, self._last = {}, None  # the mode has lower caps of its own
+            self._sleep(SETTLE_S)
+        else:
             self._release()
+            self._refused = said.startswith("refused")
+            self._again = not self._refused  # the link failed: the next round tries again
             why = said.removeprefix("refused").strip()[:120] or "no answer"
             self._tell(f"phone {self._adb.serial}: no fixed-performance mode ({why}); clocks may vary more")
 
