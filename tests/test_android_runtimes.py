@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mobench.cli import cli
+from mobench.cli import cli, doctor
 from mobench.errors import BadInputError
 from runners.android import build, elf, runtimes
 
@@ -241,3 +241,21 @@ def test_build_prints_what_it_made_and_where(tmp_path):
     assert Path(row["path"]) == build.harness("x86_64") and row["how"] == "ziglang" and row["experimental"]
     done = CliRunner().invoke(cli, arguments, standalone_mode=False, catch_exceptions=False)
     assert row["path"] in done.stdout and "not yet run on a phone" in done.stderr
+
+
+def test_doctor_says_what_phones_lack(library, tmp_path, monkeypatch):
+    (tmp_path / "adb").write_text("#!/bin/sh\n")
+    (tmp_path / "adb").chmod(0o755)
+
+    def phones(path):
+        monkeypatch.setenv("PATH", str(path))
+        (row,) = doctor._phones()
+        return row
+
+    assert (phones(tmp_path / "none").status, phones(tmp_path / "none").detail) == ("note", "adb is not installed")
+    assert phones(tmp_path).detail == "arm64-v8a lacks harness, litert, ort"
+    harness = tmp_path / "h"
+    harness.write_bytes(b"program")
+    build.put(harness, "arm64-v8a", how="ndk", tool="NDK 27")
+    runtimes.collect([str(library("arm64-v8a", name)) for name in ("libLiteRt.so", "libonnxruntime.so")])
+    assert (phones(tmp_path).status, phones(tmp_path).mend) == ("ok", "") and "NDK 27" in phones(tmp_path).detail

@@ -15,6 +15,7 @@ from typing import Literal
 
 import click
 
+from mobench.cli import android
 from mobench.cli.terminal import echo_table
 from mobench.report.tables import Column
 from runners import device_state
@@ -32,6 +33,7 @@ _EXPORT = (
     ("onnxscript", "onnxscript"),
     ("safetensors", "safetensors"),
 )
+_PHONE_ABI = "arm64-v8a"
 _COLUMNS = (Column(key="part", title="part"), Column(key="status", title="status"), Column(key="detail", title="found"),
             Column(key="mend", title="mend"))  # fmt: skip
 
@@ -109,9 +111,24 @@ def _machine() -> Iterator[Check]:
         yield Check(part="disk", status="note", detail=f"{free_gib:.1f} GiB free here", mend="make room")
 
 
+def _phones() -> Iterator[Check]:
+    """Say what there is for phones of the usual ABI; no phone is asked (`mobench devices` does that)."""
+    if shutil.which("adb") is None:
+        mend = "install adb (Android's platform-tools)"
+        yield Check(part="phones", status="note", detail="adb is not installed", mend=mend)
+        return
+    rows = android.inventory([_PHONE_ABI])
+    lacking = [row["part"] for row in rows if row["status"] == "no"]
+    if lacking:
+        mend = "mobench android build, mobench android setup"
+        yield Check(part="phones", status="note", detail=f"{_PHONE_ABI} lacks {', '.join(lacking)}", mend=mend)
+    else:
+        yield Check(part="phones", status="ok", detail=f"{_PHONE_ABI}: {'; '.join(row['found'] for row in rows)}")
+
+
 def checks() -> list[Check]:
     """Return what was found, runtimes first."""
-    parts: Iterable[Iterator[Check]] = (_runtimes(), _export(), _machine())
+    parts: Iterable[Iterator[Check]] = (_runtimes(), _export(), _machine(), _phones())
     return [check for part in parts for check in part]
 
 
