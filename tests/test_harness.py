@@ -22,7 +22,7 @@ from mobench import artifacts
 from mobench.errors import DeathError, SessionError
 from mobench.records import Target
 from runners import desktop
-from runners.wire import SEPARATOR, encode
+from runners.wire import SEPARATOR, Session, encode
 
 ORT_MODEL, LITERT_MODEL = "onnx_model", "tflite_model"
 BOTH = pytest.mark.parametrize("fixture", [ORT_MODEL, LITERT_MODEL])
@@ -104,8 +104,14 @@ def test_cores_and_threads_are_kept_to(fixture: str, harness: Path, request: pyt
     model, core = request.getfixturevalue(fixture), max(os.sched_getaffinity(0))
     with session(harness, model, cores=[core], threads=2) as pinned:
         assert pinned.ready.cores == (core,) and pinned.ready.threads == 2
+        with session(harness, model) as one:
+            assert threads_of(pinned) > threads_of(one), "a number of threads that has no effect"
     with pytest.raises(SessionError, match="cores 255"):
         session(harness, model, cores=[255])
+
+
+def threads_of(live: Session) -> int:
+    return len(os.listdir(f"/proc/{live._process.pid}/task"))
 
 
 def test_the_devices_state_is_told(harness: Path, onnx_model: Path, tmp_path: Path) -> None:
