@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from mobench import classifier
 from mobench.data import LabelledImages, open_image
 from mobench.errors import BadInputError, SessionError
-from mobench.records import Accuracy, Artifact, Ready, Target
+from mobench.records import DEVICES, Accuracy, Artifact, Ready, Target
 
 Z95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
 # Small, so that Ctrl-C and the progress bar are never far behind, and large beside the cost of a request.
@@ -29,7 +29,10 @@ _CHUNK = 8
 class Session(Protocol):
     """What an evaluation needs of a session."""
 
-    ready: Ready
+    @property
+    def ready(self) -> Ready:
+        """What it said once its model was loaded."""
+        ...
 
     def predict(self, inputs: npt.NDArray[Any], *, deadline_s: float = 60.0) -> npt.NDArray[Any]:
         """Run the model once for each of [N, ...]; return its first output, stacked."""
@@ -80,6 +83,8 @@ def evaluate(
     runtime: str,
     open_session: Callable[[Artifact, Target], Session],
     data: str,
+    device: str = "desktop-cpu",
+    provider: str = "",
     threads: int = 1,
     jobs: int = 1,
     options: classifier.Options | None = None,
@@ -93,6 +98,8 @@ def evaluate(
         runtime: "ort" or "litert".
         open_session: opens a session of the file; called up to ``jobs`` times.
         data: the data set's name for the record; a digest of the images that were read is appended to it.
+        device: where it runs, as `mobench run --device` names it.
+        provider: execution provider or delegate; empty means the runtime's own choice there.
         threads: threads of each session.
         jobs: sessions at work at the same time, each fed by a thread of its own that decodes its images.
         options: what the user knows of the file; see `mobench.classifier.Options`.
@@ -107,7 +114,7 @@ def evaluate(
     counts = [_Count() for _ in range(max(1, min(jobs, math.ceil(len(images) / _CHUNK))))]
 
     def serve(count: _Count) -> None:
-        target = Target(runtime=runtime, threads=threads)
+        target = Target(device=device, runtime=runtime, provider=provider, threads=threads)
         with closing(open_session(artifact, target)) as session:
             reader = classifier.reader(artifact, session.ready, options)
             for chunk in work.chunks():
@@ -123,7 +130,9 @@ def evaluate(
                 future.result()
         finally:
             work.stop()
-    return _sum_up(artifact, runtime, data, images, counts)
+    evaluation = _sum_up(artifact, runtime, data, images, counts)
+    ran_in = provider or DEVICES[device][runtime][0]
+    return replace(evaluation, accuracy=replace(evaluation.accuracy, device=device, provider=ran_in))
 
 
 class _Work:

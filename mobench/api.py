@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mobench import campaign, plan
 from mobench.design import Settings
+from mobench.devices import open_host
 from mobench.errors import BadInputError
 from mobench.exporting import export_networks, record
 from mobench.records import Format, Run
@@ -52,6 +53,9 @@ def export(
 def run(
     files: Names = (),
     *,
+    devices: Sequence[str] = ("desktop-cpu",),
+    serial: str = "",
+    check: bool = False,
     runtimes: Sequence[str] = (),
     providers: Sequence[str] = (),
     precisions: Sequence[str] = (),
@@ -66,10 +70,13 @@ def run(
     results: str | Path = "results",
     progress: Callable[[float, str], None] = lambda share, text: None,
 ) -> pd.DataFrame:
-    """Time models against one another on this machine; return a row a cell with the fields of `mobench run --json`.
+    """Time models against one another, here or on a phone; return a row a cell with the fields of `mobench run --json`.
 
     Args:
         files: model files, or names of networks exported under artifacts/; all of those where empty.
+        devices: of desktop-cpu, or of android-cpu and android-gpu, which take turns.
+        serial: which phone; the only one attached where empty.
+        check: compare every timed session's outputs with this machine's CPU.
         runtimes: of ort, litert; those that read the files where empty.
         providers: execution providers and delegates; each runtime's own choice where empty.
         precisions: only files of these; all where empty.
@@ -87,22 +94,31 @@ def run(
     Raises:
         BadInputError: a file is no usable model, or there is none.
     """
-    targets = campaign.make_targets(runtimes=runtimes, providers=providers, threads=threads, batches=batches)
-    usable, refused = campaign.find_artifacts(_texts(files), targets, precisions)
-    if refused or not usable:
-        raise BadInputError(refused[0] if refused else "no usable model among those named", "", "")
-    settings = Settings(
-        budget_s=budget_s, ratio_half_width=precise, p50_half_width=2 * precise, seed=seed, sustain_s=sustain_s
-    )
-    measured = campaign.run_cells(
-        plan.make_cells(usable, targets),
-        baseline=baseline,
-        settings=settings,
-        results=Path(results),
-        shape=tuple(shape),
-        progress=progress,
-    )
-    return frame(measured)
+    with open_host(devices, serials=[serial] if serial else [], shape=tuple(shape), check=check) as host:
+        targets = campaign.make_targets(
+            on=devices,
+            runtimes=runtimes,
+            providers=providers,
+            threads=threads,
+            batches=batches,
+            choose_cores=host.choose_cores,
+        )
+        usable, refused = campaign.find_artifacts(_texts(files), targets, precisions)
+        if refused or not usable:
+            raise BadInputError(refused[0] if refused else "no usable model among those named", "", "")
+        settings = Settings(
+            budget_s=budget_s, ratio_half_width=precise, p50_half_width=2 * precise, seed=seed, sustain_s=sustain_s
+        )
+        measured = campaign.run_cells(
+            plan.make_cells(usable, targets),
+            host=host,
+            baseline=baseline,
+            settings=settings,
+            results=Path(results),
+            shape=tuple(shape),
+            progress=progress,
+        )
+        return frame(measured)
 
 
 def compare(

@@ -171,6 +171,7 @@ class PhoneHost:
         serialno = said.pop("serialno")
         del said["serial"], said["boot_id"]
         return device_state.machine(self._source) | {
+            "cpu": f"{self.phone.name} ({self.phone.soc})" if self.phone.soc else self.phone.name,
             "phone": said,
             "phone_id": hashlib.sha256(serialno.encode()).hexdigest()[:16],
             "fixed_performance": getattr(self.care, "fixed", False),

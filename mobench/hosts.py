@@ -55,7 +55,7 @@ class Care(Protocol):
         """Wait until the device is cool; return the seconds that took.
 
         Raises:
-            SessionError: it does not cool down in time, or its battery is low.
+            NotReadyError: it does not cool down in time, or its battery is low.
         """
         ...
 

@@ -19,6 +19,7 @@ DEVICES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "android-cpu": {"ort": ("cpu", "xnnpack"), "litert": ("xnnpack",)},
     "android-gpu": {"litert": ("gpu-fp16", "gpu-fp32")},
 }
+PROVIDER_NAMES = sorted({name for runtimes in DEVICES.values() for names in runtimes.values() for name in names})
 # The user's own native tools, as `--runtime` names them: a block is one run of such a program.
 TOOL_FORMATS: Mapping[str, Format] = {"benchmark_model": "tflite", "onnxruntime_perf_test": "onnx"}
 READS: Mapping[str, Format] = {**RUNTIME_FORMATS, **TOOL_FORMATS}

@@ -137,7 +137,7 @@ def append_accuracy(folder: Path, accuracy: Accuracy) -> Path:
     path = folder / "accuracy.jsonl"
     with Journal(path) as journal:
         if not path.stat().st_size:
-            journal.append("run", schema=SCHEMA, campaign="accuracy", started=now(), device="desktop-cpu")
+            journal.append("run", schema=SCHEMA, campaign="accuracy", started=now(), device="")
         journal.append("accuracy", accuracy)
     return path
 

@@ -5,25 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import click
 
-from mobench import accuracy, artifacts, data, store
+from mobench import accuracy, artifacts, data, devices, plan, store
 from mobench.classifier import Options
 from mobench.cli.run import parse_shape
 from mobench.cli.terminal import Progress, echo_table
 from mobench.cli.triple import parse_triple
 from mobench.errors import BadInputError, MobenchError
-from mobench.records import RUNTIME_FORMATS, Artifact
+from mobench.records import DEVICES, PROVIDER_NAMES, RUNTIME_FORMATS, Artifact, Cell, Target
 from mobench.report.tables import Column
-from runners import desktop
 
 COLUMNS = (
     Column(key="file", title="file"),
+    Column(key="device", title="device"),
     Column(key="runtime", title="runtime"),
+    Column(key="provider", title="provider"),
     Column(key="precision", title="precision"),
     Column(key="top1", title="top-1 % [95 %]", ci="top1_ci", digits=1, align="right"),
     Column(key="top5", title="top-5 % [95 %]", ci="top5_ci", digits=1, align="right"),
@@ -91,6 +92,23 @@ def calibration_ids(files: Sequence[Artifact]) -> tuple[frozenset[str], list[str
     return frozenset(ids), warnings
 
 
+def choose_runtime(artifact: Artifact, device: str, asked: str | None, provider: str | None) -> str:
+    """Return the runtime for a file on a device: the one asked for, or that of its format.
+
+    Raises:
+        BadInputError: the device has none for this file, or it lacks the provider.
+    """
+    runtime = asked or next(name for name, form in RUNTIME_FORMATS.items() if form == artifact.format)
+    has = DEVICES[device].get(runtime, ())
+    if not has:
+        raise plan.unread(artifact, [Target(device=device, runtime=name) for name in DEVICES[device]])
+    if provider and provider not in has:
+        raise BadInputError(
+            f"--provider {provider}", f"{runtime} on {device} has {', '.join(has)}", "ask for one of these"
+        )
+    return runtime
+
+
 def as_record(artifact: Artifact, images: Images, evaluation: accuracy.Evaluation) -> dict[str, Any]:
     """Return one file's result as JSON-able fields; accuracies in percent."""
     measured = evaluation.accuracy
@@ -98,7 +116,9 @@ def as_record(artifact: Artifact, images: Images, evaluation: accuracy.Evaluatio
         "file": str(artifact.path),
         "name": measured.name,
         "precision": measured.precision,
+        "device": measured.device,
         "runtime": measured.runtime,
+        "provider": measured.provider,
         "sha256": measured.sha256,
         "top1": measured.top1,
         "top1_ci": list(measured.top1_ci),
@@ -123,6 +143,9 @@ def as_record(artifact: Artifact, images: Images, evaluation: accuracy.Evaluatio
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--keep-calibration", is_flag=True,
               help="Also evaluate on images that calibrated one of the files; else they are left out.")  # fmt: skip
+@click.option("--device", type=click.Choice(list(DEVICES)), default="desktop-cpu", show_default=True)
+@click.option("--serial", metavar="SERIAL", help="Which phone (`mobench devices`).")
+@click.option("--provider", type=click.Choice(PROVIDER_NAMES), help="Default: the runtime's own choice there.")
 @click.option("--runtime", type=click.Choice(list(RUNTIME_FORMATS)), help="Default: the one of each file's format.")
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads of each session.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Sessions at work at once; default: one a core.")
@@ -137,13 +160,18 @@ def as_record(artifact: Artifact, images: Images, evaluation: accuracy.Evaluatio
 @click.option("--shape", metavar="1,3,H,W", help="The input's shape, for models that leave it open.")
 @click.option("-o", "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @click.option("--json", "json_out", is_flag=True, help="A JSON list on stdout, one object a file.")
+@click.pass_context
 def command(
+    context: click.Context,
     files: tuple[str, ...],
     folder: Path,
     labels: Path | None,
     limit: int | None,
     seed: int,
     keep_calibration: bool,
+    device: str,
+    serial: str | None,
+    provider: str | None,
     runtime: str | None,
     threads: int,
     jobs: int | None,
@@ -168,7 +196,6 @@ def command(
         mean=mean, std=std, crop=crop, interpolation=interpolation, layout=layout,
         classes_offset=classes_offset, raw_pixels=raw_pixels, bgr=bgr,
     )  # fmt: skip
-    open_shape = parse_shape(shape)
     failed = False
     usable = []
     for thing in files:
@@ -188,16 +215,28 @@ def command(
         click.echo(f"{images.left_out} images left out: they calibrated one of the files", err=True)
     rows: list[dict[str, Any]] = []
     unreadable: set[str] = set()
+    host = context.with_resource(
+        devices.open_host((device,), serials=[serial] if serial else [], shape=parse_shape(shape))
+    )
+    on_phone = device != "desktop-cpu"
+
+    def open_session(artifact: Artifact, target: Target) -> accuracy.Session:
+        cores = host.choose_cores(threads) if on_phone else ()  # here several jobs share the cores
+        cell = Cell(id=artifact.path.name, artifact=artifact, target=replace(target, cores=cores))
+        return cast(accuracy.Session, host.open_session(cell))  # only a tool's session does not predict
+
     for artifact in usable:
         with _said() as told, Progress(artifact.path.name) as bar:
             evaluation = accuracy.evaluate(
                 artifact,
                 images.labelled,
-                runtime=runtime or next(r for r, fmt in RUNTIME_FORMATS.items() if fmt == artifact.format),
-                open_session=lambda a, target: desktop.open_session(a, target, shape=open_shape),
+                runtime=choose_runtime(artifact, device, runtime, provider),
+                open_session=open_session,
                 data=images.name,
+                device=device,
+                provider=provider or "",
                 threads=threads,
-                jobs=jobs or max(1, accuracy.usable_cores() // threads),
+                jobs=1 if on_phone else jobs or max(1, accuracy.usable_cores() // threads),
                 options=options,
                 progress=bar.counting(len(images.labelled)),
             )

@@ -18,7 +18,7 @@ from mobench.cli.terminal import Progress, colour, echo_table, width
 from mobench.design import Settings
 from mobench.errors import BadInputError
 from mobench.over_time import drift, sustained
-from mobench.records import DEVICES, PRECISIONS, READS, TOOL_FORMATS, Run
+from mobench.records import DEVICES, PRECISIONS, PROVIDER_NAMES, READS, TOOL_FORMATS, Run
 from mobench.report import sustained as report_sustained
 from mobench.report.style import PLOT_SUFFIXES
 from mobench.report.tables import Column
@@ -197,7 +197,7 @@ def parse_duration(text: str) -> float:
 @click.option("--tool", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
               help="Your benchmark_model or onnxruntime_perf_test, for the --runtime of that name.")  # fmt: skip
 @click.option("--provider", "providers", multiple=True,
-              type=click.Choice(sorted({name for has in DEVICES.values() for names in has.values() for name in names})),
+              type=click.Choice(PROVIDER_NAMES),
               help="Execution provider or delegate. Repeatable; default: the runtime's own choice.")  # fmt: skip
 @click.option("--precision", "precisions", multiple=True, type=click.Choice(PRECISIONS),
               help="Only files of this precision. Repeatable.")  # fmt: skip
