@@ -265,5 +265,5 @@ def _call(command: Sequence[str], deadline_s: float) -> subprocess.CompletedProc
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=deadline_s
         )
     except OSError as error:
-        mend = "install it (Debian: apt install adb; or Android's platform-tools) or name it with --adb"
+        mend = "install it (Debian: apt install adb; or Android's platform-tools), or put its folder on PATH"
         raise BadInputError(f"adb program {command[0]}", error.strerror or str(error), mend) from None
