@@ -23,6 +23,7 @@ VERBS = {
     "pareto": "Accuracy against latency: the front as a table and a plot.",
     "results": "What was measured, here or by other tools: list, show, export, import.",
     "quickstart": "The whole road on this machine in three minutes; nothing is downloaded.",
+    "devices": "The phones that adb sees, what can run on each, and the mend.",
     "android": "What a phone needs of mobench: build the harness, set up the runtimes.",
     "doctor": "What can run here, what cannot, and the mend.",
 }
