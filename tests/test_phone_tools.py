@@ -1,5 +1,6 @@
 """The user's own tools on a phone: pushed with their libraries, ended at a deadline there, and cables pulled."""
 
+import json
 import shlex
 import threading
 import time
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from fake_tools import install
 from standin.device import StandIn
 
+from mobench import store
+from mobench.cli import cli
 from mobench.errors import DeathError, LinkError, SessionError
 from mobench.records import Artifact, Target
 from runners.adb import Adb
@@ -154,3 +158,26 @@ def test_a_cable_pulled_in_a_run_is_a_lost_link(phone: StandIn, tmp_path: Path) 
     while phone.processes() and time.monotonic() < end:
         time.sleep(0.05)
     assert phone.processes() == []
+
+
+def test_a_campaign_of_a_tool_on_a_phone_s_gpu_takes_turns_and_is_journaled(
+    phone: StandIn, tflite_model: Path, tmp_path: Path
+) -> None:
+    files = [tmp_path / name for name in ("a.tflite", "b.tflite")]
+    for file in files:
+        file.write_bytes(tflite_model.read_bytes())
+    tool = install(tmp_path, "classic")
+    asked = ["run", *map(str, files), "--device", "android-gpu", "--runtime", "benchmark_model", "--tool", str(tool)]
+    result = CliRunner().invoke(cli, [*asked, "--budget", "8", "--json", "-o", str(tmp_path / "results")])
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    assert [(row["cell"], row["device"], round(row["p50_ms"], 9)) for row in rows] == [
+        ("a.tflite", "android-gpu", 0.002),
+        ("b.tflite", "android-gpu", 0.002),
+    ]
+    (journal,) = (tmp_path / "results").rglob("*.jsonl")
+    run = store.read(journal)
+    assert {ready.got for _, _, ready in run.sessions} == {"GPU fp16"}
+    assert {block.phase for block in run.blocks} == {"warmup", "steady"}
+    assert phone.processes() == [] and phone.setting("fixed_performance") == "false"
+    assert list(phone.path("/data/local/tmp/mobench/run").iterdir()) == []
