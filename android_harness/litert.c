@@ -57,10 +57,10 @@ static enum dtype to_dtype(int element) {
     }
 }
 
-// Append a piece of what the runtime printed, its lines joined by "; ".
+// Append a piece of what the runtime printed, to the end where `to` is NULL; its lines joined by "; ".
 static void add_lines(const char *from, const char *to, char *text, size_t size) {
     size_t length = strlen(text);
-    for (; from < to && length + 3 < size; from++) {
+    for (to = to == NULL ? from + strlen(from) : to; from < to && length + 3 < size; from++) {
         if (*from == '\n' && (from + 1 == to || from[1] == '\n')) continue;
         if (*from == '\n') text[length++] = ';';
         text[length++] = *from == '\n' ? ' ' : *from;
@@ -73,8 +73,8 @@ static void find_errors(const char *log, char *text, size_t size) {
     for (const char *line = log, *end; line != NULL; line = end == NULL ? NULL : end + 1) {
         end = strchr(line, '\n');
         if (strncmp(line, "ERROR", 5) != 0 && !(line[0] == 'E' && line[1] >= '0' && line[1] <= '9')) continue;
-        if (text[0] != '\0' && strlen(text) + 3 < size) strcpy(text + strlen(text), "; ");
-        add_lines(line, end == NULL ? line + strlen(line) : end, text, size);
+        if (text[0] != '\0') add_lines("; ", NULL, text, size);
+        add_lines(line, end, text, size);
     }
 }
 
@@ -89,11 +89,14 @@ static bool explain_load(const char *log, struct fault *fault) {
     static const char LIST[] = "not supported by GPU delegate:\n";
     char what[NAME_BYTES + 64], why[600] = "";
     const char *list = strstr(log, LIST);
-    if (on_gpu && list != NULL) {  // the operators, a line each, and how many of them run where
-        list += strlen(LIST);
-        const char *last = strstr(list, " operations will run on the GPU");
-        const char *end = last == NULL ? NULL : strchr(last, '\n');
-        add_lines(list, end == NULL ? list + strlen(list) : end, why, sizeof why);
+    if (on_gpu && (list != NULL || failed_code == STATUS_COMPILATION)) {
+        if (list != NULL) {  // the operators, a line each, and how many of them run where
+            list += strlen(LIST);
+            const char *last = strstr(list, " operations will run on the GPU");
+            add_lines(list, last == NULL ? NULL : strchr(last, '\n'), why, sizeof why);
+        } else {
+            add_lines("the runtime does not print which operators it leaves", NULL, why, sizeof why);
+        }
         snprintf(what, sizeof what, "the GPU does not take all of %s", model_name);
         return fail(fault, "session", what, "export it without them, or run it on the CPU", "partial: %s", why);
     }
@@ -285,11 +288,11 @@ static bool load_kept(const struct config *config, struct model *model, struct f
 
 static bool load(const struct config *config, struct model *model, struct fault *fault) {
     model_name = config->name;
-    on_gpu = strncmp(config->provider, "gpu-", 4) == 0;
+    on_gpu = strcmp(config->provider, "gpu-fp16") == 0 || strcmp(config->provider, "gpu-fp32") == 0;
     if (!on_gpu && config->provider[0] != '\0' && strcmp(config->provider, "xnnpack") != 0)
         return fail(fault, "bad_input", config->provider, "take xnnpack, gpu-fp16 or gpu-fp32",
                     "LiteRT has no such delegate");
-    snprintf(model->asked, sizeof model->asked, on_gpu ? "GPU %s" : "XNNPACK", config->provider + 4);
+    snprintf(model->asked, sizeof model->asked, on_gpu ? "GPU %s" : "XNNPACK", config->provider + strlen("gpu-"));
     keep_log();
     bool loaded = load_kept(config, model, fault);
     const char *log = release_log();

@@ -12,6 +12,7 @@ enum { OPTION_RUNTIME_FOLDER = 22, OPTION_REGISTER = 24 };    // of an environme
 enum { ANY_INTEGER = 2, ANY_STRING = 8 };                     // how an option's value is held
 enum { TO_READ = 0, TO_WRITE = 1 };
 enum { QUANTIZED_PER_TENSOR = 1 };
+enum { STATUS_COMPILATION = 504 };
 
 struct option {
     int tag;

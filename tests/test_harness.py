@@ -111,7 +111,7 @@ def test_cores_and_threads_are_kept_to(fixture: str, harness: Path, request: pyt
 
 
 def threads_of(live: Session) -> int:
-    return len(os.listdir(f"/proc/{live._process.pid}/task"))
+    return len(list(Path(f"/proc/{live._process.pid}/task").iterdir()))
 
 
 def test_the_devices_state_is_told(harness: Path, onnx_model: Path, tmp_path: Path) -> None:
@@ -183,6 +183,7 @@ def bad_starts(folder: Path, onnx: Path, tflite: Path) -> dict[str, tuple[dict[s
         "exchanged again": (argument(tflite, library=library("ort")), "take LiteRT 2.3.0 or newer"),
         "runtime": (argument(onnx, runtime="tvm"), "no such runtime"),
         "delegate": (argument(tflite, provider="npu"), "no such delegate"),
+        "precision": (argument(tflite, provider="gpu-fp64"), "no such delegate"),
         "GPU of ONNX Runtime": (argument(onnx, provider="gpu-fp16"), "no such execution provider"),
         "provider not built in": (argument(onnx, provider="xnnpack"), "has no XnnpackExecutionProvider"),
         "no GPU accelerator": (argument(tflite, provider="gpu-fp16", accelerators=str(folder)), "finds no GPU"),
