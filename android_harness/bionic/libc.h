@@ -83,7 +83,6 @@ void *memmove(void *target, const void *source, size_t size);
 void *memset(void *bytes, int byte, size_t size);
 char *strchr(const char *text, int byte);
 int strcmp(const char *a, const char *b);
-char *strcpy(char *target, const char *source);
 char *strdup(const char *text);
 char *strerror(int number);
 size_t strlen(const char *text);
