@@ -127,6 +127,7 @@ class ToolSession:
         if interface != self._interface:
             raise self._runs.error(f"the GPU was reached by {self._interface} before, and by {interface} now")
         wall_ns = said.samples_ns[block.warmup :] or (round(said.mean_ms * 1e6),)
+        self._mean_s = sum(wall_ns) / len(wall_ns) / 1e9  # the first inference of all was a cold one
         return Timing(wall_ns=wall_ns, cpu_ns=0, involuntary_switches=0)
 
     def close(self) -> None:
@@ -154,7 +155,8 @@ class _Runs:
         self._stem = f"{artifact.path.name}-{tool}"
         # taskset's mask is hexadecimal, for toybox without 0x.
         mask = f"{sum(1 << core for core in target.cores):x}"
-        self._prefix = ["env", f"LD_LIBRARY_PATH={program.rpartition('/')[0]}"]
+        libraries = [program.rpartition("/")[0], *filter(None, [place.libraries])]
+        self._prefix = ["env", f"LD_LIBRARY_PATH={':'.join(libraries)}"]
         self._prefix += ["taskset", mask] if target.cores else []
         self._log = logs
 

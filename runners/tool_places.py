@@ -29,6 +29,11 @@ class Completed:
 class Place(Protocol):
     """Where a tool runs: this machine or a phone."""
 
+    @property
+    def libraries(self) -> str:
+        """Return folders of libraries, as the linker there takes them; empty for none."""
+        ...
+
     def program(self, binary: Path) -> str:
         """Bring a program there, with the libraries (`*.so*`) that lie beside it; return its path."""
         ...
@@ -58,6 +63,7 @@ class Here:
     """This machine."""
 
     def __init__(self) -> None:
+        self.libraries = os.environ.get("LD_LIBRARY_PATH", "")
         self._scratch = tempfile.TemporaryDirectory(prefix="mobench-")
 
     def program(self, binary: Path) -> str:

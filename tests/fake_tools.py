@@ -118,6 +118,7 @@ class Desk:
     commands: list[list[str]] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     closed: int = 0
+    libraries: str = ""
 
     def program(self, binary: Path) -> str:
         """Return where it would be."""

@@ -396,13 +396,16 @@ def test_line_ends_of_an_old_phone_s_shell_do_not_matter(binary: Path) -> None:
 # --- real processes -------------------------------------------------------------------------------------------------
 
 
-def test_a_real_process_runs_on_the_cores_it_was_given_with_its_libraries(tmp_path: Path) -> None:
+def test_a_real_process_runs_on_the_cores_it_was_given_with_its_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/vendor")
     program = install(tmp_path, "classic")
     session = start(Here(), program, cores=(0,))
     assert session.time(lead_in=4, timed=5).wall_ns == (2_000,)
     session.close()
     log = sorted((tmp_path / "logs").iterdir())[-1].read_text()
-    assert f"cores [0], {tmp_path}" in log
+    assert f"cores [0], {tmp_path}:/opt/vendor" in log
 
 
 def test_a_real_result_file_is_read_and_removed(tmp_path: Path) -> None:

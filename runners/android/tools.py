@@ -20,6 +20,8 @@ GRACE_S = 5.0  # on the phone a tool is ended at its deadline; this much later a
 class OnPhone:
     """A phone behind adb."""
 
+    libraries = ""  # the system's linker finds the rest
+
     def __init__(self, adb: Adb, folder: Folder) -> None:
         self._adb, self._folder = adb, folder
         self._scratch = ""
