@@ -1,6 +1,7 @@
 """The harness for phones, built without one: linked for both ABIs, held against readelf, and started right here."""
 
 import json
+import os
 import platform
 import re
 import shutil
@@ -174,21 +175,28 @@ def test_what_is_no_elf_file_is_one_line(tmp_path, built):
 
 
 @pytest.fixture(scope="module")
-def start(built, tmp_path_factory):
-    """A function that starts Android's x86_64 harness on this machine's loader and returns its answers."""
-    compiler = shutil.which("cc")
-    loader = Path("/lib64/ld-linux-x86-64.so.2")
-    if platform.machine() != "x86_64" or not loader.exists() or compiler is None:
-        pytest.skip("needs an x86-64 Linux with glibc and a C compiler")
-    folder = tmp_path_factory.mktemp("shim")
-    (folder / "libc.c").write_text(BIONIC_ON_GLIBC)
-    (folder / "libdl.c").write_text("")
-    for name in ("libc", "libdl"):
-        options = ["-shared", "-fPIC", "-w", f"-Wl,-soname,{name}.so", "-Wl,--no-as-needed"]
-        subprocess.run([compiler, *options, "-o", f"{folder}/{name}.so", f"{folder}/{name}.c"], check=True)
+def start(built, zig, tmp_path_factory):
+    """A function that starts Android's harness on glibc's loader, for Arm in qemu, and returns its answers."""
 
-    def run(*arguments, requests=b""):
-        command = [str(loader), "--library-path", str(folder), str(built["x86_64"].path), *arguments]
+    def run(abi, *arguments, requests=b""):
+        if sys.platform != "linux" or platform.machine() != "x86_64":
+            pytest.skip("needs an x86-64 Linux with glibc")
+        begin, system = [], "/lib64/ld-linux-x86-64.so.2"
+        if abi == "arm64-v8a":
+            prefix = os.environ.get("QEMU_LD_PREFIX", "/usr/aarch64-linux-gnu")
+            begin, system = [shutil.which("qemu-aarch64-static")], f"{prefix}/lib/ld-linux-aarch64.so.1"
+        if None in begin or not Path(system).exists():
+            pytest.skip("needs an Arm processor's stand-in: apt-get install qemu-user-static libc6-arm64-cross")
+        folder = tmp_path_factory.mktemp("shim")
+        (folder / "libc.c").write_text(BIONIC_ON_GLIBC)
+        (folder / "libdl.c").write_text("")
+        for name in ("libc", "libdl"):
+            target = "aarch64-linux-gnu.2.34" if abi == "arm64-v8a" else "x86_64-linux-gnu.2.34"
+            options = ["-target", target, "-shared", "-fPIC", "-w", "-fno-builtin", "-fno-sanitize=all"]
+            files = [f"-Wl,-soname,{name}.so", "-o", f"{folder}/{name}.so", f"{folder}/{name}.c"]
+            subprocess.run([*zig, "cc", *options, *files], check=True)
+        libraries = f"{folder}:{Path(system).parent}" if begin else str(folder)
+        command = [*begin, system, "--library-path", libraries, str(built[abi].path), *arguments]
         done = subprocess.run(command, input=requests, capture_output=True, timeout=60, check=False)
         lines = [line for line in done.stdout.split(b"\n") if line.startswith(SEPARATOR)]
         return done.returncode, [json.loads(line[1:]) for line in lines], done.stderr
@@ -196,9 +204,11 @@ def start(built, tmp_path_factory):
     return run
 
 
-def test_the_program_for_android_starts_and_refuses_what_it_cannot_read(start):
-    status, answers, _ = start("{}")
-    assert status not in (None, 0) and answers[-1]["type"] == "error"
+@pytest.mark.parametrize("abi", elf.ABIS)
+def test_the_program_for_android_starts_and_refuses_what_it_cannot_read(start, abi):
+    status, answers, _ = start(abi, "{}")
+    assert status == 1 and [each["type"] for each in answers] == ["hello", "error"]
+    assert answers[0]["versions"]["abi"] == abi
 
 
 def test_the_program_for_android_runs_a_model(start, tflite_model):
@@ -211,7 +221,7 @@ def test_the_program_for_android_runs_a_model(start, tflite_model):
     }  # fmt: skip
     asked = [{"type": "time", "lead_in": 1, "timed": 5, "deadline_ms": 20000}, {"type": "bye"}]
     requests = b"".join(SEPARATOR + json.dumps(each).encode() + b"\n" for each in asked)
-    status, answers, log = start(json.dumps(settings), requests=requests)
+    status, answers, log = start("x86_64", json.dumps(settings), requests=requests)
     assert [each["type"] for each in answers] == ["hello", "ready", "timing"], (answers, log)
     assert status == 0 and len(answers[2]["wall_ns"]) == 5 and min(answers[2]["wall_ns"]) > 0
 
