@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ai_edge_quantizer import quantizer, recipe
 from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
+from exporters import large_weights
 from exporters.ranges import JUDGED
 from exporters.tflite_biases import correct_biases
 from exporters.tflite_graph import WEIGHTED, Graph
@@ -67,7 +68,8 @@ def _quantized(graph: Graph, spelled: bytes, ranges: Mapping[str, Range], kept: 
             quantize.update_quantization_recipe(_only(graph, output), "*", algorithm_key=AlgorithmName.NO_QUANTIZE)
         elif graph.kind(operator) == "FULLY_CONNECTED" and output in logits_of:
             quantize.add_dynamic_config(_only(graph, output), "FULLY_CONNECTED", num_bits=8)
-    return bytes(quantize.quantize(activations | weights, enable_progress_report=False).quantized_model)
+    with large_weights.in_parts():
+        return bytes(quantize.quantize(activations | weights, enable_progress_report=False).quantized_model)
 
 
 def to_int8_dynamic(model: bytes) -> bytes:
@@ -77,7 +79,8 @@ def to_int8_dynamic(model: bytes) -> bytes:
     """
     quantize = quantizer.Quantizer(bytearray(model), recipe.dynamic_wi8_afp32())
     quantize.update_quantization_recipe(".*", "DEPTHWISE_CONV_2D", algorithm_key=AlgorithmName.NO_QUANTIZE)
-    return bytes(quantize.quantize(enable_progress_report=False).quantized_model)
+    with large_weights.in_parts():
+        return bytes(quantize.quantize(enable_progress_report=False).quantized_model)
 
 
 def to_fp16(model: bytes) -> bytes:

@@ -247,3 +247,13 @@ def test_ranges_are_those_whose_logits_are_closest(model: bytes, images: np.ndar
     monkeypatch.setattr(quantize_tflite, "choose", lambda graph, observed: widest(observed))
     whole = compare(exact, logits(to_int8(model, odd), judged)).snr_db
     assert chosen >= whole
+
+
+def test_large_weights_are_quantized_in_parts_to_the_same_bytes(model: bytes, images: np.ndarray, monkeypatch) -> None:
+    from exporters import large_weights, quantize_tflite
+
+    whole = quantize_tflite.to_int8(model, images)
+    parts, halves = [], large_weights._of_rows
+    monkeypatch.setattr(large_weights, "_MOST_BYTES", 256)
+    monkeypatch.setattr(large_weights, "_of_rows", lambda *given: parts.append(len(given[1])) or halves(*given))
+    assert quantize_tflite.to_int8(model, images) == whole and len(parts) > 4
