@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mobench import checking
 from mobench.errors import BadInputError, MobenchError
-from mobench.hosts import Care, Host, Session, Watch
+from mobench.hosts import Care, Host, Session, Tell, Watch
 from mobench.records import DEVICES, TOOL_FORMATS, Cell, Check, Target
 from runners import desktop, device_state, native_tools
 from runners.adb import Adb
@@ -124,8 +124,10 @@ class PhoneHost:
         check: bool = False,
         tool: Tool | None = None,
         limits: Limits | None = None,
+        tell: Tell = lambda line: None,
     ) -> None:
-        """Say which phone; ``serials`` is empty where only one is attached."""
+        """Say which phone; ``serials`` is empty where only one is attached. ``tell`` hears what was done to it."""
+        self._tell = tell
         self._serials, self._shape, self._tool, self._limits = serials, shape, tool, limits or Limits()
         self._reference = _Reference(shape) if check else None
         self._stack = ExitStack()
@@ -151,6 +153,7 @@ class PhoneHost:
                 target_c=self._limits.cool_to_c,
                 cool_down_s=self._limits.cool_down_s,
                 min_battery=self._limits.min_battery,
+                tell=self._tell,
             )
         )
         return self
@@ -196,6 +199,7 @@ def open_host(
     check: bool = False,
     tool: Tool | None = None,
     limits: Limits | None = None,
+    tell: Tell = lambda line: None,
 ) -> Host:
     """Return the host of the named devices, not yet entered.
 
@@ -206,6 +210,7 @@ def open_host(
         check: compare each session's outputs with a reference.
         tool: the user's own benchmark program, for cells whose runtime it is.
         limits: under what conditions a phone is measured.
+        tell: told, in a line, what was done to a phone or could not be done.
 
     Raises:
         BadInputError: devices of different machines, or a serial number without a phone.
@@ -217,7 +222,7 @@ def open_host(
     if check and tool:
         raise BadInputError("--check", "a tool of one's own does not show its outputs", "leave it out")
     if phones:
-        return PhoneHost(serials, shape=shape, check=check, tool=tool, limits=limits)
+        return PhoneHost(serials, shape=shape, check=check, tool=tool, limits=limits, tell=tell)
     if serials:
         raise BadInputError(f"--serial {serials[0]}", "it names a phone", "with --device android-cpu or android-gpu")
     return DesktopHost(shape=shape, check=check, tool=tool)

@@ -14,7 +14,7 @@ from typing import Literal
 from mobench import zoo
 from mobench.errors import BadInputError
 from mobench.records import DEVICES, Accuracy, Run
-from mobench.stats import WRONG_OUTPUT, Summary, summarize
+from mobench.stats import NO_SPEED, WRONG_OUTPUT, Summary, summarize
 from mobench.verdicts.comparability import machine_name
 
 AccuracyKind = Literal["measured", "published"]
@@ -78,8 +78,8 @@ class Point:
 
     @property
     def competes(self) -> bool:
-        """Whether it has an accuracy, and computed in its timed session what it should."""
-        return self.accuracy is not None and WRONG_OUTPUT not in self.doubts
+        """Whether it has an accuracy, and its timed session computed what it should, at a speed that is one."""
+        return self.accuracy is not None and not {WRONG_OUTPUT, NO_SPEED} & {*self.doubts}
 
     @property
     def contest(self) -> Contest:
@@ -91,8 +91,8 @@ class Point:
 class Standing:
     """Where a point stands among those it can be compared with.
 
-    ``on_front`` is None for a point without accuracy, and for one whose outputs were wrong where it was timed: they
-    take no part. ``noise`` names the axes on which the dominance could be chance; empty means that it is beyond the
+    ``on_front`` is None for a point without accuracy, and for one whose outputs were wrong where it was timed or whose
+    GPU was a program: they take no part. ``noise`` names the axes on which the dominance could be chance; empty means that it is beyond the
     intervals.
     """
 

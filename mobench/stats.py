@@ -40,11 +40,13 @@ MENDS = {
     "ONE_START": "for ratios between models run them without --sustain",
     "THROTTLED": "its figures are of the rounds that count: let the phone cool, off its charger and out of its case",
     "WRONG_OUTPUT": "its latency is that of a wrong computation: try the other precision or runtime, and report it",
+    "NO_SPEED": "its GPU is a program: that it runs and what it computes is true, its latency is no GPU's; use a phone",
     "PARTIAL_DELEGATE": "the rest runs on slower kernels: look for the operators it does not take",
 }
 
 
-WRONG_OUTPUT = "WRONG_OUTPUT"
+WRONG_OUTPUT, NO_SPEED = "WRONG_OUTPUT", "NO_SPEED"
+IN_SOFTWARE = "in software"  # how a session says that its GPU is a program, such as SwiftShader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +292,7 @@ def summarize(run: Run) -> list[Summary]:
                 set_aside=aside[cell["id"]],
                 check_db=checks[cell["id"]].snr_db if cell["id"] in checks else None,
                 doubts=(
-                    *_device_doubts(aside[cell["id"]], len(own), run.set_aside, wrong.get(cell["id"])),
+                    *_device_doubts(aside[cell["id"]], len(own), run.set_aside, wrong.get(cell["id"]), ready),
                     *_doubts(
                         own,
                         warmup[cell["id"]],
@@ -329,9 +331,13 @@ def _energies_mj(blocks: Sequence[Block]) -> Iterable[tuple[int, float]]:
 
 
 def _device_doubts(
-    aside: int, counted: int, rounds: Mapping[tuple[int, int], str], wrong: Check | None
+    aside: int,
+    counted: int,
+    rounds: Mapping[tuple[int, int], str],
+    wrong: Check | None,
+    ready: Sequence[Ready],
 ) -> tuple[Doubt, ...]:
-    found = []
+    found = [Doubt(name=NO_SPEED, why=f"it ran on {last.got}") for last in ready[-1:] if IN_SOFTWARE in last.got]
     if wrong:
         found.append(Doubt(name=WRONG_OUTPUT, why=wrong.wrong))
     if aside:

@@ -56,6 +56,10 @@ def test_three_artifacts_take_turns_on_a_phones_cpu_and_gpu(
     }  # fmt: skip
     for cell in cells.values():
         assert cell["p50_ms"] > 0 and cell["failure"] is None and cell["check_db"] > 40
+    doubts = {cell: {doubt["name"] for doubt in fields["doubts"]} for cell, fields in cells.items()}
+    assert {cell for cell, names in doubts.items() if "NO_SPEED" in names} == {
+        "tiny.tflite android-gpu", "other.tflite android-gpu",
+    }, "a GPU that is a program is labelled so"  # fmt: skip
     gpu = cells["tiny.tflite android-gpu"]
     assert gpu["nodes_delegated"] == gpu["nodes_total"] > 0
     run = store.read(Path(gpu["journal"]))

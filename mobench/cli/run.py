@@ -210,7 +210,7 @@ def parse_duration(text: str) -> float:
               help="Stop early when ratios are known to this half-width, and p50 to twice it.")  # fmt: skip
 @click.option("--check", is_flag=True, help="Compare every timed session's outputs with this machine's CPU.")
 @click.option("--cool-to", type=click.FloatRange(0, 60), metavar="CELSIUS",
-              help="Phones: wait before each round until the battery is this cool.")  # fmt: skip
+              help="Phones: wait before each round until skin, or battery, is this cool.")  # fmt: skip
 @click.option("--min-battery", type=click.IntRange(0, 100), default=20, show_default=True, metavar="PERCENT",
               help="Phones: stop below it.")  # fmt: skip
 @click.option("--sustain", metavar="TIME", help="A sustained load instead: no pause for 10m, minute by minute.")
@@ -277,6 +277,7 @@ def command(
             check=check,
             tool=devices.Tool(binary=tool, logs=results / "logs") if tool else None,
             limits=devices.Limits(cool_to_c=cool_to, min_battery=min_battery),
+            tell=lambda line: click.echo(line, err=True),
         )
     )
     targets = campaign.make_targets(
