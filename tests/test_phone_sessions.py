@@ -151,6 +151,7 @@ END = {
     "signal.alarm(1); time.sleep(30)": (SessionError, "deadline of 20 s.*throttled"),
     'os.write(1, b\'\\x1e{"type": "rea\'); os.kill(os.getpid(), signal.SIGKILL)': (DeathError, "memory"),
     "os.write(1, b'INFO no newline'); os.kill(os.getpid(), signal.SIGKILL)": (DeathError, "memory"),
+    "os._exit(73)": (SessionError, "nothing can be written"),
     "os._exit(0)": (SessionError, "no request came"),
     "say({**HELLO, 'protocol': 2}); hear()": (SessionError, "protocol 2"),
     "os.write(1, b'\\x1e{\"type\":\\n'); hear()": (SessionError, "unreadable message"),
@@ -170,7 +171,7 @@ def test_every_end_at_the_start_is_told_apart_in_one_line(bench: Bench, steps: s
     assert bench.left() == [] and bench.folder.processes() == frozenset()
 
 
-@pytest.mark.parametrize("steps", list(END)[:6], ids=lambda steps: steps[:30])
+@pytest.mark.parametrize("steps", list(END)[:7], ids=lambda steps: steps[:30])
 def test_every_end_in_a_request_is_told_apart(bench: Bench, steps: str) -> None:
     kind, message = END[steps]
     with (

@@ -23,6 +23,8 @@ from runners.adb import Adb
 ROOT = "/data/local/tmp/mobench"  # where adb's user may write and run programs; /sdcard is mounted noexec
 LIMIT_MB = 2048
 SPARE_KB = 64 << 10  # storage that a push leaves free: a full phone misbehaves
+# A link that hangs is not waited for longer than the slowest Wi-Fi takes: so many seconds, and one more for each MB.
+TRANSFER_S = 20.0
 # Android 8 and later has sha256sum; before, toybox brought only the others.
 _SUMS = 'sums() { sha256sum "$@" 2>/dev/null || sha1sum "$@" 2>/dev/null || md5sum "$@"; }'
 _ALGORITHMS = {64: "sha256", 40: "sha1", 32: "md5"}
@@ -102,9 +104,9 @@ class Folder:
     def scratch(self, name: str) -> str:
         """Make and return a folder for one session's own files; `remove`, or a later process's `clean`, removes it."""
         folder = f"{self.root}/run/{re.sub(r'[^A-Za-z0-9]+', '-', name)[:40]}-{secrets.token_hex(4)}"
-        self._scratch.add(folder)
         d = shlex.quote(folder)
         self._shell(f"mkdir -p {d} && echo {shlex.quote(_owner())} >{d}/owner", what="no folder can be made in it")
+        self._scratch.add(folder)
         return folder
 
     def remove(self, folder: str) -> None:
@@ -180,7 +182,7 @@ done"""
             i, d = shlex.quote(incoming), shlex.quote(folder)
             try:
                 for path in paths:
-                    self._adb.push(path, f"{incoming}/{safe_name(path)}")
+                    self._adb.push(path, f"{incoming}/{safe_name(path)}", deadline_s=transfer_s(path.stat().st_size))
                 if self.holds(incoming, paths):
                     script = f"cd {i} && chmod {mode} * && rm owner && mkdir -p {d} && rm -rf {d} && mv {i} {d}"
                     self._shell(script, what="what was pushed cannot be moved", idempotent=False)
@@ -242,6 +244,11 @@ set -- $(ls -tr); if [ $# -gt 0 ]; then du -ks "$@"; fi"""
             why = f"{what} ({words[-1] if words else f'exit status {answer.status}'})"
             raise SessionError(f"{self.root} on phone {self._adb.serial}", why, "see `mobench devices`")
         return answer.out.replace("\r\n", "\n")
+
+
+def transfer_s(size_bytes: int) -> float:
+    """Return how many seconds a file's way to or from the phone may take."""
+    return TRANSFER_S + size_bytes / 1e6
 
 
 def safe_name(path: Path) -> str:

@@ -21,7 +21,7 @@ from mobench.records import DEVICES, RUNTIME_FORMATS, Artifact, Target
 from runners.adb import Adb
 from runners.adb_failures import CABLE, program_failure
 from runners.android import build, runtimes
-from runners.android.folder import Folder
+from runners.android.folder import Folder, transfer_s
 from runners.android.phone import Phone
 from runners.wire import GRACE_S, SEPARATOR, Session
 
@@ -29,7 +29,7 @@ HARNESS = "1"  # the version of android_harness/ that this mobench speaks with
 START_DEADLINE_S = 300.0  # a GPU may compile its programs for minutes
 IDLE_S = 900.0  # longer than a campaign lets a phone cool between two rounds
 _BOOT = "/proc/sys/kernel/random/boot_id"
-_MISSING = 66  # the launcher's status for a file that is not there
+_MISSING, _NO_ROOM = 66, 73  # the launcher's statuses: a file is not there, its own cannot be written
 _KILLED, _ALARM = 128 + signal.SIGKILL, 128 + signal.SIGALRM  # a shell's status of a process that a signal ended
 # The launcher stays in the phone's shell beside the harness. It notes the harness's process for `Folder.remove`, says
 # how it ended, which not every phone's adb tells, and removes the session's folder even when the cable is cut: adbd
@@ -39,7 +39,7 @@ for f in {harness} {model} {library}; do
 [ -e "$f" ] || {{ printf '\036{{"type":"end","status":{missing}}}\n'; exit {missing}; }}
 done
 read -r boot 2>/dev/null <{boot}
-sh -c 'read -r s </proc/$$/stat; echo "$s" >"$1/stat"
+sh -c 'read -r s </proc/$$/stat; echo "$s" >"$1/stat" || exit {no_room}
 printf "\036{{\"type\":\"begin\",\"pid\":%d,\"parent\":%d,\"boot\":\"%s\"}}\n" $$ "$2" "$3"
 export LD_LIBRARY_PATH="$4"; exec "$5" "$6"' sh {place} "$PPID" "$boot" {libraries} {harness} {config}
 s=$?
@@ -88,6 +88,7 @@ class AndroidSession(Session):
         ))  # fmt: skip
         script = _LAUNCH.format(
             missing=_MISSING,
+            no_room=_NO_ROOM,
             boot=_BOOT,
             place=shlex.quote(self._place),
             harness=shlex.quote(harness),
@@ -110,7 +111,7 @@ class AndroidSession(Session):
             source, sink = Path(here, "in.npy"), Path(here, "out.npy")
             np.save(source, np.ascontiguousarray(inputs))
             there = {file.name: f"{self._place}/{file.name}" for file in (source, sink)}
-            self._adb.push(source, there["in.npy"])
+            self._adb.push(source, there["in.npy"], deadline_s=transfer_s(source.stat().st_size))
             request = {"type": "predict", "input": there["in.npy"], "output": there["out.npy"]}
             self._request(request, "predicted", deadline_s)
             self._adb.pull(there["out.npy"], sink)
@@ -165,6 +166,8 @@ class AndroidSession(Session):
             return self._lost() or LinkError(f"phone {self._adb.serial}", "the link broke", CABLE)
         if self._status == _MISSING:
             return _MissingError(self._label, "its files are gone from the phone", "run again")
+        if self._status == _NO_ROOM:
+            return SessionError(self._label, "nothing can be written on the phone", "delete something there")
         if self._status == 0:
             return SessionError(self._label, f"it ended: no request came for {IDLE_S:g} s", "run again")
         if self._status == _ALARM:
