@@ -1,8 +1,8 @@
 """Phones through the `adb` program: argument lists, a serial, deadlines, and what adb's failures mean.
 
 adb 29 ends with status 0 and half an output where the link goes in the middle of a command, and old phones tell no
-status at all. So every script's output ends in a mark of its own, which carries the status; without it there is no
-answer.
+status at all. So every script's output lies between two marks of its own, the second with the status; without both
+there is no answer.
 """
 
 from __future__ import annotations
@@ -155,12 +155,11 @@ class Adb:
         mark = f"mobench-{secrets.token_hex(6)}:"
         # When its host goes, adbd sends the shell a SIGHUP, which reaches what runs in it only through the trap; and a
         # shell acts on a signal while it waits, not while a command runs in the foreground.
-        text = f"trap 'kill 0' HUP\n(\n{script}\n) &\nwait $!\necho {mark}$?"
+        text = f"echo {mark}\ntrap 'kill 0' HUP\n(\n{script}\n) &\nwait $!\necho {mark}$?"
         done = self._run(("shell", text), deadline_s)
-        out, found, tail = done.stdout.rpartition(mark)
-        status = re.match(r"(\d+)\r?\n", tail)
-        if found and status:
-            return Answer(status=int(status[1]), out=out, err=without_chatter(done.stderr))
+        # What comes before the first mark is not the script's: old adb's chatter, a banner of the phone's shell.
+        if whole := re.search(rf"{mark}\r?\n(.*){mark}(\d+)\r?\n", done.stdout, re.DOTALL):
+            return Answer(status=int(whole[2]), out=whole[1], err=without_chatter(done.stderr))
         adbs_own = "\n".join(line for line in done.stderr.splitlines() if line.startswith(("error:", "adb:")))
         if error := failure(self._what, adbs_own):
             raise error

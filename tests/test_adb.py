@@ -272,7 +272,7 @@ def test_a_restart_is_waited_for_until_the_phone_is_up(phone: StandIn) -> None:
 
 def test_half_an_output_is_never_an_answer(phone: StandIn) -> None:
     adb = Adb(phone.serial)
-    for after_bytes in (0, 3, 12, 20, 27, 31):  # in the output, in the mark, before and behind the status
+    for after_bytes in (0, 5, 20, 23, 31, 40, 51, 52):  # in the first mark, the output, the second mark, the status
         phone.faults.arm(Fault(kind="half_line", after_bytes=after_bytes))
         message(lambda: adb.shell("echo one two; exit 12"), BrokenLinkError)
     phone.faults.arm(Fault(kind="stutter", after_bytes=10))
@@ -282,11 +282,15 @@ def test_half_an_output_is_never_an_answer(phone: StandIn) -> None:
 
 def test_garbage_is_part_of_the_output_or_no_answer(phone: StandIn) -> None:
     adb = Adb(phone.serial)
-    phone.garbage()
+    phone.garbage()  # before everything
     answer = adb.shell("echo one; exit 3")
-    assert answer.status == 3 and answer.out.endswith("garbage\none\n")
-    phone.faults.arm(Fault(kind="garbage", after_bytes=10))  # in the mark
-    message(lambda: adb.shell("echo one; exit 3"), BrokenLinkError)
+    assert (answer.status, answer.out) == (3, "one\n")
+    phone.faults.arm(Fault(kind="garbage", after_bytes=len("mobench-0123456789ab:\non")))
+    answer = adb.shell("echo one; exit 3")
+    assert answer.status == 3 and answer.out.startswith("on") and answer.out.endswith("garbage\ne\n")
+    for after_bytes in (10, 40):  # in a mark
+        phone.faults.arm(Fault(kind="garbage", after_bytes=after_bytes))
+        message(lambda: adb.shell("echo one; exit 3"), BrokenLinkError)
 
 
 def test_a_script_that_no_shell_can_read_is_our_mistake(phone: StandIn) -> None:

@@ -107,7 +107,7 @@ def test_nothing_is_left_of_a_phone(tmp_path: Path, adb_server: AdbServer) -> No
 
 def test_a_masks_cores_are_played_by_the_hosts(phone: StandIn) -> None:
     hosts = sorted(os.sched_getaffinity(0))
-    mask = shell(phone, "taskset c0 sed -n 's/^Cpus_allowed_list:\t//p' /proc/self/status").strip()
+    mask = shell(phone, "taskset c0 sh -c \"sed -n 's/^Cpus_allowed_list:\t//p' /proc/\\$\\$/status\"").strip()
     assert {int(core) for part in mask.split(",") for core in part.split("-")} <= set(hosts)
     told = shell(phone, f"echo '{json.dumps({'cores': [6, 7]})}'")  # an argument goes in, the answer comes out
     assert json.loads(told) == {"cores": [6, 7]}
@@ -123,8 +123,8 @@ def test_a_masks_cores_are_played_by_the_hosts(phone: StandIn) -> None:
         ("cat /data/x '/sys/y' \"/proc/cpuinfo\"", "cat ROOT/data/x 'ROOT/sys/y' \"ROOT/proc/cpuinfo\""),
         ("a=/data/local/tmp; ls $a/data ${a}/sys", "a=ROOT/data/local/tmp; ls $a/data ${a}/sys"),
         (
-            "cat /proc/$$/stat /proc/self/status /proc/[0-9]*/stat",
-            "cat /proc/$$/stat /proc/self/status /proc/[0-9]*/stat",
+            "cat /proc/$$/stat /proc/self/stat /proc/[0-9]*/stat",
+            "cat /proc/$$/stat /proc/self/stat /proc/[0-9]*/stat",
         ),
         ("cat /proc/sys/kernel/random/boot_id </dev/null", "cat ROOT/proc/sys/kernel/random/boot_id </dev/null"),
         ("echo >/data/a;rm /database /sysx", "echo >ROOT/data/a;rm /database /sysx"),

@@ -61,7 +61,7 @@ class StandIn(Belongings):
         self.faults = Faults(self, tuple(faults))
         self.mute = False
         self.authorized = True
-        self.files_open = 0
+        self.said: list[str] = []  # the messages of sessions, as they left their programs
         self.port = free_port()
         self._links: set[Link] = set()
         self._listener: asyncio.Server | None = None

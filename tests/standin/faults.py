@@ -88,11 +88,14 @@ class Faults:
         self._device = device
         self._script = list(script)
         self._passed = 0
-        self._in_output: list[tuple[Fault, Callable[[], None] | None]] = []
 
     def arm(self, *faults: Fault) -> None:
         """Add faults behind those that wait."""
         self._script += faults
+
+    def clear(self) -> None:
+        """Forget those that wait."""
+        self._script.clear()
 
     def waiting(self) -> int:
         """Return how many faults have not happened yet."""

@@ -28,7 +28,7 @@ _PACKET = struct.Struct("<BI")
 # The phone's own folders, at the beginning of a path. Processes are the host's, and so are their files; cores are not.
 _OURS = re.compile(
     r"(?<![\w.\-/})*])/(?:(?:data|sdcard|storage|sys|system|vendor|product|apex|etc)(?=$|[/\s\"';:)|&,}])"
-    r"|proc(?=$|[\s\"';)|&])|proc/(?!self(?!/status)|thread-self|[\d$\[*?]))"
+    r"|proc(?=$|[\s\"';)|&])|proc/(?!self(?!/status)|thread-self|[\d$\[*?\\]))"
 )
 _MASK = re.compile(r'("cores": ?)\[([\d, ]*)\]')
 
@@ -100,8 +100,12 @@ async def serve(device: StandIn, stream: Stream) -> None:
 
     async def pump(pipe: int, identifier: int) -> None:
         translate = names.outward if identifier == STDOUT else Translation(device).outward
+        line = b""
         while True:
             data = await _read(pipe)
+            if data and identifier == STDOUT:
+                *whole, line = (line + data).split(b"\n")
+                device.said += [each[1:].decode(errors="replace") for each in whole if each.startswith(b"\x1e")]
             if data and identifier == STDOUT:
                 for number, part in enumerate(await device.faults.mangle(stream, translate(data))):
                     if number:

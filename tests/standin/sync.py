@@ -100,7 +100,6 @@ async def _take(device: StandIn, stream: Stream, request: str) -> None:
         if not device.room():
             raise OSError(errno.ENOSPC, "")
         file = path.open("wb")
-        device.files_open += 1
     except OSError as error:
         failure = f"couldn't create file: {os.strerror(error.errno or errno.EIO)}"
     try:
@@ -120,7 +119,6 @@ async def _take(device: StandIn, stream: Stream, request: str) -> None:
     finally:
         if file is not None:
             file.close()
-            device.files_open -= 1
     if failure:
         if file is not None:
             path.unlink(missing_ok=True)
