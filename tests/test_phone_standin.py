@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from standin import StandIn
 from standin.faults import until
+from standin.tools import HOW_TO_GET_VULKAN, vulkan
 
 from mobench.errors import DeathError, LinkError, MobenchError
 from mobench.records import Artifact, Target
@@ -127,6 +128,23 @@ def test_two_models_live_side_by_side(bench: Bench, onnx_model: Path, tflite_mod
         for _ in range(3):
             assert len(one.time(lead_in=0, timed=2).wall_ns) == len(other.time(lead_in=0, timed=2).wall_ns) == 2
         assert len(bench.device.programs_running()) == 2
+    assert until(lambda: bench.left() == [])
+
+
+def test_the_gpu_alone_runs_what_it_is_asked_to_and_says_which_it_is(
+    standin: Callable[..., StandIn], _cache: None, tflite_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = vulkan()
+    if driver is None:
+        pytest.skip(HOW_TO_GET_VULKAN)
+    for name, value in driver.items():
+        monkeypatch.setenv(name, value)
+    bench = Bench(standin())
+    with bench.open(tflite_model) as reference, bench.open(tflite_model, "android-gpu") as session:
+        assert session.ready.asked == "GPU fp16" and session.ready.got.startswith("GPU ")
+        assert session.ready.nodes_delegated == session.ready.nodes_total
+        inputs = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype(np.float32)
+        np.testing.assert_allclose(session.predict(inputs), reference.predict(inputs), atol=0.02)
     assert until(lambda: bench.left() == [])
 
 
