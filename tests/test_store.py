@@ -30,6 +30,12 @@ def block(number: int) -> Block:
     )
 
 
+def test_a_campaign_of_schema_2_reads_as_one_of_a_desktop() -> None:
+    run = store.read(GOLDEN.with_name("campaign_schema2.jsonl"))
+    assert run.header["schema"] == 2 and run.sessions and {block.phase for block in run.blocks} >= {"warmup"}
+    assert (run.checks, run.pauses, run.set_aside) == ((), (), {})
+
+
 def journal(path: Path, count: int = 3) -> Path:
     with store.Journal(path) as log:
         log.append("run", schema=store.SCHEMA, campaign="c", cells=[])
