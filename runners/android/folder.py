@@ -130,7 +130,8 @@ class Folder:
         """
         names = " ".join(shlex.quote(safe_name(path)) for path in paths)
         script = f"{_SUMS}\ncd {shlex.quote(folder)} 2>/dev/null || exit 0\ntouch .; sums {names}"
-        told = self._adb.shell(script, deadline_s=300, idempotent=True).out.replace("\r\n", "\n")
+        deadline_s = transfer_s(sum(path.stat().st_size for path in paths))
+        told = self._adb.shell(script, deadline_s=deadline_s, idempotent=True).out.replace("\r\n", "\n")
         sums = re.findall(r"^([0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32})\s", told, re.MULTILINE)
         return len(sums) == len(paths) and all(
             self._sum(path, _ALGORITHMS[len(found)]) == found for found, path in zip(sums, paths, strict=True)
@@ -247,7 +248,7 @@ set -- $(ls -tr); if [ $# -gt 0 ]; then du -ks "$@"; fi"""
 
 
 def transfer_s(size_bytes: int) -> float:
-    """Return how many seconds a file's way to or from the phone may take."""
+    """Return how many seconds a file's way to or from the phone may take, or a look at all of it there."""
     return TRANSFER_S + size_bytes / 1e6
 
 
