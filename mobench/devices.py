@@ -19,7 +19,7 @@ from runners.adb import Adb
 from runners.android import phone, sessions
 from runners.android.care import Care as PhoneCare
 from runners.android.folder import Folder
-from runners.android.source import PhoneSource, PhoneWatch
+from runners.android.source import PhoneSource, PhoneWatch, ThroughSession
 from runners.android.tools import OnPhone
 from runners.tool_places import Here, Place
 
@@ -145,7 +145,8 @@ class PhoneHost:
         self._folder = Folder(self._adb)
         self._folder.clean()
         self._source = PhoneSource(self._adb)
-        self.watch: Watch = PhoneWatch(self._source, self._folder.processes)
+        self._near = ThroughSession(self._source)
+        self.watch: Watch = PhoneWatch(self._near, self._folder.processes)
         self.care = self._stack.enter_context(
             PhoneCare(
                 self._adb,
@@ -184,7 +185,11 @@ class PhoneHost:
         """Push what is not there yet, and load a cell's model in a harness on the phone."""
         if self._tool and cell.target.runtime in TOOL_FORMATS:
             return self._tool.open_session(cell, OnPhone(self._adb, self._folder))
-        return sessions.open_session(self.phone, self._adb, self._folder, cell.artifact, cell.target, shape=self._shape)
+        session = sessions.open_session(
+            self.phone, self._adb, self._folder, cell.artifact, cell.target, shape=self._shape
+        )
+        self._near.follow(session)
+        return session
 
     def check(self, cell: Cell, session: Session) -> Check | None:
         """Compare a session's outputs with those of the same file on this machine's CPU, where that was asked for."""

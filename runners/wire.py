@@ -150,6 +150,11 @@ class Session:
         answer = self._request({"type": "state", "paths": list(paths)}, "state", deadline_s)
         return dict(answer["files"])
 
+    @property
+    def alive(self) -> bool:
+        """Whether its process has not ended."""
+        return self._process.poll() is None
+
     def close(self) -> None:
         """End the child: ask, then close its stdin, then kill. Never raises and never leaves a process behind."""
         process = self._process

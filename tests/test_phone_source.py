@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from fake_adb import SHELLS, FakeAdb
 
+from mobench.errors import SessionError
 from runners.android import source
-from runners.android.source import PhoneSource, PhoneWatch
+from runners.android.source import PhoneSource, PhoneWatch, ThroughSession
+from runners.device_files import Files
 
 ZONE = "/sys/class/thermal/thermal_zone"
 
@@ -86,3 +88,37 @@ def test_a_watch_of_a_phone_asks_once_a_state_and_knows_without_asking_that_noth
     state = watch.state("during", 1.0)
     assert len(adb.scripts) == 1
     assert state.others_share is not None and 0 < state.others_share <= 0.5 and state.energy_uj == {}
+
+
+class Near:
+    """A session that reads what it is told to have, and says what it was asked."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self.files, self.alive, self.asked = files, True, []
+
+    def state(self, paths):  # noqa: D102
+        self.asked += paths
+        if not self.alive or not self.files:
+            raise SessionError("net", "its process ended")
+        return {path: self.files[path] for path in paths if path in self.files}
+
+
+def test_clocks_are_read_through_a_live_session_and_all_else_over_adb(tmp_path):
+    folder = "/sys/devices/system/cpu/cpufreq/policy0"
+    for path in (f"{folder}/scaling_cur_freq", f"{folder}/scaling_max_freq", "/proc/loadavg"):
+        (tmp_path / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path[1:]).write_text("idle")
+    source = ThroughSession(Files(tmp_path))
+    wanted = [f"{folder}/scaling_cur_freq", f"{folder}/scaling_max_freq", "/proc/loadavg", f"{folder}/*"]
+    assert set(source.read_many(wanted).values()) == {"idle"}
+    near = Near({f"{folder}/scaling_cur_freq": "2800000"})
+    source.follow(near)
+    read = source.read_many(wanted[:3])
+    assert read[f"{folder}/scaling_cur_freq"] == "2800000", "as it was when the block ended"
+    assert read[f"{folder}/scaling_max_freq"] == read["/proc/loadavg"] == "idle"
+    assert near.asked == wanted[:2]
+    near.files = {}
+    assert source.read_many(wanted[:1]) == {f"{folder}/scaling_cur_freq": "idle"}, "it died: adb reads them"
+    near.alive, near.asked = False, []
+    source.read_many(wanted[:1])
+    assert near.asked == []

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import re
 import secrets
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Protocol
 
+from mobench.errors import SessionError
 from runners.adb import Adb
 from runners.device_files import Source
+from runners.device_parts import CPU
 from runners.device_state import Watch
 
 SERVICE = "dumpsys:"
@@ -34,6 +39,41 @@ class PhoneSource:
     def read_many(self, patterns: Sequence[str]) -> dict[str, str]:
         """Return the text of each readable file, and what each service prints, in one round trip."""
         return ask(self._adb, patterns)
+
+
+class Session(Protocol):
+    """What `ThroughSession` needs of a session on the phone."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process has not ended."""
+        ...
+
+    def state(self, paths: Sequence[str]) -> Mapping[str, str]:
+        """Return the text of the files that can be read, by path."""
+        ...
+
+
+class ThroughSession:
+    """A phone's files, clocks through a live session: during a trip over adb they fall back to idle."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._session: Session | None = None
+
+    def follow(self, session: Session) -> None:
+        """Take this session from now on, for as long as it lives."""
+        self._session = session
+
+    def read_many(self, patterns: Sequence[str]) -> dict[str, str]:
+        """Return the text of each readable file, and what each service prints."""
+        clocks = [path for path in patterns if path.startswith(f"{CPU}/") and not glob.has_magic(path)]
+        near: Mapping[str, str] = {}
+        if clocks and self._session is not None and self._session.alive:
+            with contextlib.suppress(SessionError):  # it dies: its own next request says so
+                near = self._session.state(clocks)
+        rest = [pattern for pattern in patterns if pattern not in near]
+        return {**self._source.read_many(rest), **near}
 
 
 class PhoneWatch(Watch):
