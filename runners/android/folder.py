@@ -68,8 +68,9 @@ class Folder:
         self._adb = adb
         self._used: set[str] = set()  # entries that this process has verified; they stay
         self._scratch: set[str] = set()
+        self._left_behind = False  # by a lost link; it might still run beside what is measured next
         self._sums: dict[tuple[Path, int, int, str], str] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def put(self, path: Path, *, executable: bool = False) -> str:
         """Bring a file onto the phone, unless it is there; return its path there.
@@ -105,6 +106,8 @@ class Folder:
         """Make and return a folder for one session's own files; `remove`, or a later process's `clean`, removes it."""
         folder = f"{self.root}/run/{re.sub(r'[^A-Za-z0-9]+', '-', name)[:40]}-{secrets.token_hex(4)}"
         d = shlex.quote(folder)
+        if self._left_behind:
+            self.clean()
         self._shell(f"mkdir -p {d} && echo {shlex.quote(_owner())} >{d}/owner", what="no folder can be made in it")
         self._scratch.add(folder)
         return folder
@@ -113,13 +116,19 @@ class Folder:
         """End what still runs for a folder that `scratch` gave, and remove it.
 
         Raises:
-            LinkError: the phone is out of reach; the next `clean` does it.
+            LinkError: the phone is out of reach; the next `scratch` or `clean` does it.
             SessionError: its process cannot be ended.
         """
         self._scratch.discard(folder)
         d = shlex.quote(folder)
         script = f'{_PROCESS}\nl=$(end {d}/stat); if [ -n "$l" ]; then echo left; else rm -rf {d}; fi'
-        if "left" in self._shell(script, what="it cannot be removed"):
+        # Not tried again: sessions are closed one after the other, and on a lost link each would wait for it.
+        try:
+            said = self._shell(script, what="it cannot be removed", idempotent=False)
+        except LinkError:
+            self._left_behind = True
+            raise
+        if "left" in said:
             raise SessionError(f"phone {self._adb.serial}", f"{folder}: its process cannot be ended", "restart it")
 
     def holds(self, folder: str, paths: Sequence[Path]) -> bool:
@@ -157,6 +166,7 @@ done"""
                 strays.append(folder)
         for folder in strays:
             self.remove(folder)
+        self._left_behind = False
         with self._lock:
             self._make_room(0)
         return len(strays)
@@ -190,7 +200,8 @@ done"""
                     self._scratch.discard(incoming)
                     return
             except LinkError:
-                self._scratch.discard(incoming)  # a later process's clean removes it
+                self._scratch.discard(incoming)
+                self._left_behind = True
                 raise
             except SessionError:
                 self.remove(incoming)

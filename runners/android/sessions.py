@@ -124,7 +124,7 @@ class AndroidSession(Session):
     def close(self) -> None:
         """End the harness, see that it is gone from the phone, and remove its folder there. Never raises.
 
-        Where the phone is out of reach the next `Folder.clean` sees to it.
+        Where the phone is out of reach the folder sees to it before the next session.
         """
         super().close()
         if self._place is not None:
