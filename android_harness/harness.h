@@ -53,6 +53,8 @@ struct model {
     struct tensor inputs[MAX_TENSORS], outputs[MAX_TENSORS];
 };
 
+struct text;  // a message in the making: json.h
+
 // A runtime behind one face. Those that return bool note a fault where they return false.
 struct runtime {
     const char *name;
@@ -71,6 +73,13 @@ struct runtime {
     bool (*describe_run)(const struct config *config, struct model *model, struct fault *fault);
     // Copy the first `size` bytes of the first output out.
     bool (*read_output)(void *bytes, size_t size, struct fault *fault);
+    // Make a copy of the loaded model on the same inputs, with the runtime's profiler, which may write into `folder`.
+    bool (*open_profiler)(const struct config *config, const struct model *model, const char *folder,
+                          struct fault *fault);
+    // Run one inference of the copy; `keep` says whether its operators' times count, `took_ns` is its wall clock.
+    bool (*invoke_profiled)(bool keep, int64_t *took_ns, struct fault *fault);
+    // Add the runtime's account to a message, unless that is NULL, and give the copy back, however far it came.
+    bool (*close_profiler)(struct text *text, struct fault *fault);
 };
 
 extern const struct runtime litert_runtime, ort_runtime;

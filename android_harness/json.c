@@ -230,6 +230,15 @@ void text_integer(struct text *text, int64_t number) {
     text_bytes(text, digits + at, sizeof digits - at);
 }
 
+void text_integers(struct text *text, const int64_t *numbers, size_t count) {
+    text_add(text, "[");
+    for (size_t i = 0; i < count; i++) {
+        if (i) text_add(text, ",");
+        text_integer(text, numbers[i]);
+    }
+    text_add(text, "]");
+}
+
 void text_number(struct text *text, double number) {
     char digits[32];
     if (number - number != 0) {  // infinite, or not a number: JSON has neither

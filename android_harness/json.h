@@ -27,6 +27,7 @@ struct text {
 void text_bytes(struct text *text, const char *bytes, size_t length);
 void text_add(struct text *text, const char *string);
 void text_integer(struct text *text, int64_t number);
+void text_integers(struct text *text, const int64_t *numbers, size_t count);  // an array
 void text_number(struct text *text, double number);
 void text_quoted(struct text *text, const char *bytes, size_t length);  // bytes that are no UTF-8 become "?"
 void text_member(struct text *text, const char *key);                   // ,"key":

@@ -1,6 +1,6 @@
 // LiteRT through its CompiledModel C API. libLiteRt.so comes without headers, its ABI was not stable before 2.3.0
 // (creating a model took other arguments), and it tells no version: the symbols that it has decide.
-#include "litert_api.h"
+#include "litert_events.h"
 #include "system.h"
 
 #define MEMBER(name, result, arguments) result(*name) arguments;
@@ -17,7 +17,8 @@ static const struct {
 static const char *model_name, *failed_step;
 static int failed_code;
 static bool on_gpu;
-static handle environment, file, compiled;
+static void *library;
+static handle environment, file, compiled, copy, profiler;  // the copy has the profiler on
 static size_t n_inputs, n_outputs;
 static handle inputs[MAX_TENSORS], outputs[MAX_TENSORS];
 static bool resized[MAX_TENSORS];
@@ -25,7 +26,7 @@ static bool resized[MAX_TENSORS];
 static bool open_library(const struct config *config, char *version, size_t size, struct fault *fault) {
     (void)size;
     version[0] = '\0';
-    void *library = dlopen(config->library, RTLD_NOW | RTLD_LOCAL);
+    library = dlopen(config->library, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL)
         return fail(fault, "session", "LiteRT cannot be loaded", "run: mobench android setup", "%s", dlerror());
     for (size_t i = 0; i < sizeof SYMBOLS / sizeof *SYMBOLS; i++) {
@@ -313,7 +314,6 @@ static void count_left(const char *summary, struct model *model) {
 // LiteRT says only whether all nodes are delegated. How many are is seen in one inference of a second copy with a
 // profiler, which would slow the first one down.
 static void count_nodes(const struct config *config, struct model *model) {
-    handle copy = NULL, profiler;
     char *summary = NULL;
     if (!compile(config, true, &copy)) return;
     if (resize(copy, model->inputs) && lite.CompiledModelGetProfiler(copy, &profiler) == 0 &&
@@ -323,6 +323,7 @@ static void count_nodes(const struct config *config, struct model *model) {
         count_left(summary, model);
     free(summary);
     lite.DestroyCompiledModel(copy);
+    copy = NULL;
 }
 
 static bool describe_run(const struct config *config, struct model *model, struct fault *fault) {
@@ -346,8 +347,8 @@ static bool set_input(size_t index, const void *bytes, size_t size, struct fault
     return code == 0 || fail(fault, "session", model_name, "", "its input cannot be written: status %d", code);
 }
 
-static int invoke(void) {
-    status code = lite.RunCompiledModel(compiled, 0, n_inputs, inputs, n_outputs, outputs);
+static status run(handle model) {
+    status code = lite.RunCompiledModel(model, 0, n_inputs, inputs, n_outputs, outputs);
     if (!on_gpu || code != 0) return code;
     // A GPU's queue may still be at work: an inference ends when its outputs can be read.
     for (size_t i = 0; i < n_outputs && code == 0; i++) {
@@ -357,6 +358,8 @@ static int invoke(void) {
     }
     return code;
 }
+
+static int invoke(void) { return run(compiled); }
 
 static bool explain(int code, struct fault *fault) {
     char what[NAME_BYTES + 32], why[600] = "";
@@ -381,7 +384,50 @@ static bool read_output(void *bytes, size_t size, struct fault *fault) {
     return code == 0 || fail(fault, "session", model_name, "", "its output cannot be read: status %d", code);
 }
 
+// The copy computes from the same input buffers into the same output buffers.
+static bool open_profiler(const struct config *config, const struct model *model, const char *folder,
+                          struct fault *fault) {
+    (void)folder;
+    if (!find_events(library, config->library, fault)) return false;
+    keep_log();
+    bool made = compile(config, true, &copy) && resize(copy, model->inputs);
+    status code = made ? lite.CompiledModelGetProfiler(copy, &profiler) : 0;
+    const char *log = release_log();
+    if (!made) return explain_load(log, fault);
+    return (code == 0 && profiler != NULL) ||
+           fail(fault, "session", "per-operator times", "take another", "this build of LiteRT has no profiler");
+}
+
+static bool explain_profiled(int code, struct fault *fault) {
+    char what[NAME_BYTES + 32], why[600] = "";
+    snprintf(what, sizeof what, "%s fails when profiled", model_name);
+    keep_log();  // once more, for what it prints
+    run(copy);
+    find_errors(release_log(), why, sizeof why);
+    return fail(fault, "session", what, on_gpu ? "profile it on the CPU" : "see the runtime's message", "status %d%s%s",
+                code, why[0] ? "; " : "", why);
+}
+
+static bool invoke_profiled(bool keep, int64_t *took_ns, struct fault *fault) {
+    status code = lite.StartProfiler(profiler);
+    int64_t start = clock_ns(CLOCK_MONOTONIC);
+    if (code == 0) code = run(copy);
+    *took_ns = clock_ns(CLOCK_MONOTONIC) - start;
+    if (code == 0) code = lite.StopProfiler(profiler);
+    return code == 0 ? take_events(profiler, keep, fault) : explain_profiled(code, fault);
+}
+
+static bool close_profiler(struct text *text, struct fault *fault) {
+    (void)fault;
+    if (text != NULL) add_events(text);
+    drop_events();
+    if (copy != NULL) lite.DestroyCompiledModel(copy);
+    copy = profiler = NULL;
+    return true;
+}
+
 const struct runtime litert_runtime = {
     .name = "litert", .open = open_library, .load = load, .set_input = set_input, .invoke = invoke,
-    .explain = explain, .describe_run = describe_run, .read_output = read_output,
+    .explain = explain, .describe_run = describe_run, .read_output = read_output, .open_profiler = open_profiler,
+    .invoke_profiled = invoke_profiled, .close_profiler = close_profiler,
 };

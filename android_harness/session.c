@@ -1,9 +1,10 @@
 // Serves one session: answers requests until stdin closes, "bye", a deadline, or nothing came for too long.
 #include "json.h"
 #include "npy.h"
+#include "profile.h"
 #include "system.h"
 
-enum { LINE_LIMIT = 1 << 20, STATE_BYTES = 4096, MOST_TIMED = 1 << 24 };
+enum { LINE_LIMIT = 1 << 20, STATE_BYTES = 4096, MOST_TIMED = 1 << 24, MOST_TURNS = 4096, MOST_SIZES = 64 };
 static const char SEPARATOR = 0x1e;  // RFC 7464: a JSON text a line behind it; any other line is a log
 
 struct service {
@@ -80,12 +81,7 @@ static bool time_model(struct service *service, struct json request, struct faul
         struct text *text = &service->text;
         begin(text, "timing");
         text_member(text, "wall_ns");
-        text_add(text, "[");
-        for (int64_t i = 0; i < timed; i++) {
-            if (i) text_add(text, ",");
-            text_integer(text, wall[i]);
-        }
-        text_add(text, "]");
+        text_integers(text, wall, (size_t)timed);
         text_member(text, "cpu_ns");
         text_integer(text, cpu);
         text_member(text, "involuntary_switches");
@@ -189,6 +185,54 @@ static bool tell_state(struct service *service, struct json request, struct faul
     return true;
 }
 
+static bool set_inputs(const struct runtime *runtime, const struct model *model, struct fault *fault) {
+    uint64_t seed = 0;
+    for (size_t i = 0; i < model->n_inputs; i++) {
+        const struct tensor *input = &model->inputs[i];
+        size_t count = (size_t)count_elements(input), size = count * element_bytes(input->dtype);
+        void *bytes = malloc(size + 1);
+        if (bytes == NULL) return fail(fault, "session", input->name, "take a smaller batch", "no memory for it");
+        fill_random(input->dtype, bytes, count, &seed);
+        bool done = runtime->set_input(i, bytes, size, fault);
+        free(bytes);
+        if (!done) return false;
+    }
+    return true;
+}
+
+static bool profile(struct service *service, struct json request, struct fault *fault) {
+    struct turns turns;
+    struct json value;
+    if (!integer_member(request, "turns", 1, MOST_TURNS, &turns.count) ||
+        !integer_member(request, "lead_in", 0, MOST_TURNS, &turns.lead_in) ||
+        !integer_member(request, "timed", 1, MOST_TURNS, &turns.timed) || !json_member(request, "folder", &value) ||
+        !json_string(value, turns.folder, sizeof turns.folder))
+        return fail_request(fault, "a profile request without turns, lead_in, timed and folder");
+    if (!set_inputs(service->runtime, service->model, fault)) return false;  // not what `predict` left there
+    begin(&service->text, "profile");
+    if (!add_profile(service->runtime, service->config, service->model, &turns, &service->text, fault)) return false;
+    send_end(&service->text, service->out);
+    return true;
+}
+
+static bool stream(struct service *service, struct json request, struct fault *fault) {
+    struct json sizes, size;
+    double bytes;
+    int64_t rates[MOST_SIZES];
+    size_t count = 0;
+    if (!json_member(request, "sizes", &sizes)) return fail_request(fault, "a stream request without sizes");
+    for (bool more = json_first(sizes, &size); more; more = json_next(&size), count++) {
+        if (count == MOST_SIZES || !json_number(size, &bytes) || !(bytes >= 1 && bytes <= 1e12))
+            return fail_request(fault, "a stream request with sizes that cannot be");
+        if (!best_rate((int64_t)bytes, service->config->threads, &rates[count], fault)) return false;
+    }
+    begin(&service->text, "rates");
+    text_member(&service->text, "bytes_per_s");
+    text_integers(&service->text, rates, count);
+    send_end(&service->text, service->out);
+    return true;
+}
+
 // Answer one line. False: it was "bye".
 static bool answer(struct service *service, char *line, size_t length) {
     char *frame = NULL;  // what stands before the last separator is a message whose sender did not live to end it
@@ -215,8 +259,12 @@ static bool answer(struct service *service, char *line, size_t length) {
             done = predict(service, request, &fault);
         } else if (strcmp(type, "state") == 0) {
             done = tell_state(service, request, &fault);
+        } else if (strcmp(type, "profile") == 0) {
+            done = profile(service, request, &fault);
+        } else if (strcmp(type, "stream") == 0) {
+            done = stream(service, request, &fault);
         } else {
-            done = fail(&fault, "session", service->config->name, "it is for the desktop",
+            done = fail(&fault, "session", service->config->name, "update both",
                         "the harness does not know the request '%s'", type);
         }
     }
@@ -275,12 +323,7 @@ static void add_tensors(struct text *text, const char *key, const struct tensor 
         text_add(text, i ? ",{\"name\":" : "{\"name\":");
         text_quoted(text, tensor->name, strlen(tensor->name));
         text_member(text, "shape");
-        text_add(text, "[");
-        for (int axis = 0; axis < tensor->rank; axis++) {
-            if (axis) text_add(text, ",");
-            text_integer(text, tensor->shape[axis]);
-        }
-        text_add(text, "]");
+        text_integers(text, tensor->shape, (size_t)tensor->rank);
         add_string(text, "dtype", dtype_name(tensor->dtype));
         if (tensor->quantized) {
             text_member(text, "scale");
@@ -304,21 +347,6 @@ static void add_known(struct text *text, const char *key, int64_t number) {
 static void add_mb(struct text *text, const char *key, double mb) {
     text_member(text, key);
     text_number(text, mb < 0 ? 0 : mb);
-}
-
-static bool set_inputs(const struct runtime *runtime, const struct model *model, struct fault *fault) {
-    uint64_t seed = 0;
-    for (size_t i = 0; i < model->n_inputs; i++) {
-        const struct tensor *input = &model->inputs[i];
-        size_t count = (size_t)count_elements(input), size = count * element_bytes(input->dtype);
-        void *bytes = malloc(size + 1);
-        if (bytes == NULL) return fail(fault, "session", input->name, "take a smaller batch", "no memory for it");
-        fill_random(input->dtype, bytes, count, &seed);
-        bool done = runtime->set_input(i, bytes, size, fault);
-        free(bytes);
-        if (!done) return false;
-    }
-    return true;
 }
 
 static bool start(struct service *service, struct fault *fault) {

@@ -144,12 +144,12 @@ def test_requests_that_cannot_be_answered_are_refused_in_one_line(
     }  # fmt: skip
     sent = [request("predict", input=str(tmp_path / name), output=str(tmp_path / "out.npy")) for name in wrong]
     sent += [request("predict", input=str(tmp_path / "good.npy"), output=str(tmp_path / "no/folder/out.npy"))]
-    sent += [request("profile", turns=1, lead_in=1, timed=1), request("stream", sizes=[1]), request("dance")]
+    sent += [request("profile", turns=1, lead_in=1, timed=1), request("stream", sizes=[0]), request("dance")]
     sent += [request("time", lead_in=-1, timed=1), request("time"), encode({"type": "time", "lead_in": 1, "timed": 1})]
     said, status, _ = messages(harness, json.dumps(argument(onnx_model)), sent=b"".join(sent) + request("bye"))
     errors = said[2:]
     assert status == 0 and len(errors) == len(sent) and {error["type"] for error in errors} == {"error"}
-    whys = [*wrong.values(), "No such file", "'profile'", "'stream'", "'dance'", "lead_in", "lead_in", "deadline_ms"]
+    whys = [*wrong.values(), "No such file", "folder", "sizes that cannot be", "'dance'", "lead_in", "lead_in", "deadline_ms"]
     for error, why in zip(errors, whys, strict=True):
         assert why in error["why"] and "\n" not in json.dumps(error) and error["kind"] == "session"
 

@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #if !defined(__LP64__)
 #error "only 64-bit Android"
@@ -38,6 +39,16 @@ struct pollfd {
 typedef unsigned int nfds_t;
 enum { POLLIN = 1 };
 int poll(struct pollfd *descriptors, nfds_t count, int timeout_ms);
+
+// pthread.h
+typedef long pthread_t;
+typedef struct {
+    int64_t __private[4];
+} pthread_barrier_t;
+int pthread_create(pthread_t *thread, const void *attributes, void *(*work)(void *), void *argument);
+int pthread_join(pthread_t thread, void **result);
+int pthread_barrier_init(pthread_barrier_t *barrier, const void *attributes, unsigned int count);
+int pthread_barrier_wait(pthread_barrier_t *barrier);
 
 // sched.h
 typedef struct {
