@@ -12,7 +12,7 @@ from typing import Any
 
 from mobench import __version__
 from mobench.design import LEAD_IN, Settings, starts, timed_inferences
-from mobench.errors import BadInputError, DeathError, LinkError, MobenchError, NotReadyError, SessionError
+from mobench.errors import BadInputError, DeathError, LinkError, MobenchError, SessionError
 from mobench.hosts import Host, Session
 from mobench.plan import describe
 from mobench.precision import Known
@@ -27,7 +27,8 @@ STATE_S = 10.0  # the machine's state is recorded at least this often
 SYNC_S = 1.0  # the journal is on the disk itself, safe from a power cut, at least this often
 TELL_S = 0.1  # progress is shown at most this often: drawing it takes longer than a tiny model's block
 SPARE_MB = 512  # memory that is left free when sessions are loaded side by side
-GIVE_UP = 2  # starts in a row in which a cell's session died
+GIVE_UP = 2  # starts in a row in which a cell's session died, or the phone restarted under it
+FRUITLESS = 10  # links lost in a row without a block in between, after which nobody waits for another
 
 
 @dataclass(slots=True)
@@ -70,13 +71,12 @@ class Campaign:
         self._clock, self._progress = clock, progress
         self._known = Known(baseline)
         self._deaths: dict[str, int] = {}  # starts in a row that a cell did not survive
+        self._at: Cell | None = None  # what is loaded or timed now
         self._timed: dict[str, int] = {}
         self._versions: dict[str, Mapping[str, str]] = {}
-        self._resumed, self._shape = resumed is not None, shape
-        self._first = self._spent_s = 0.0
-        self._incarnation = 0
-        self._timed_now = False
-        self._synced = self._stated = 0.0
+        self._resumed, self._shape, self._timed_now = resumed is not None, shape, False
+        self._first = self._spent_s = self._synced = self._stated = 0.0
+        self._incarnation = self._fruitless = 0
         self._told = -TELL_S
         if resumed is not None:
             self._known.add_journaled(resumed.blocks)
@@ -90,7 +90,7 @@ class Campaign:
         """Run the campaign; return why it ended.
 
         ``precise``, ``budget``, ``sustained``, ``failed``; ``unplugged``: the device was out of reach for too long;
-        ``not_ready``: it does not cool down, or its battery is low. The last two can be resumed.
+        ``not_ready``: it does not cool down or answer, or its battery is low. The last two can be resumed.
 
         Raises:
             KeyboardInterrupt: after the journal has its end.
@@ -107,7 +107,7 @@ class Campaign:
         try:
             self._journal.append("state", self._watch.state("before", self._elapsed()))
             reason = self._sustain() if self._settings.sustain_s else self._incarnations()
-        except (LinkError, NotReadyError) as error:
+        except SessionError as error:  # of the phone itself: a session's own is its cell's
             self._journal.append("pause", t_s=self._elapsed(), why=str(error))
             reason = "unplugged" if isinstance(error, LinkError) else "not_ready"
         except KeyboardInterrupt:
@@ -123,7 +123,7 @@ class Campaign:
         return reason
 
     def _end(self, reason: str) -> None:
-        with contextlib.suppress(LinkError):
+        with contextlib.suppress(SessionError):
             self._journal.append("state", self._watch.state("after", self._elapsed()))
         self._journal.append("end", reason=reason, t_s=self._elapsed())
 
@@ -176,6 +176,8 @@ class Campaign:
             except LinkError as error:
                 self._reconnect(error)
                 self._incarnation += 1
+                if self._elapsed() >= budget and all(self._known.has_run(cell.id) for cell in self._left()):
+                    return "budget"
                 continue  # no session outlives its link: all are started again
             finally:
                 for one in live:
@@ -193,15 +195,24 @@ class Campaign:
     def _reconnect(self, error: LinkError) -> None:
         """Wait until the device is back; the time that takes is not the campaign's.
 
+        A model under which the phone restarts again and again is given up: it would do so for ever.
+
         Raises:
-            LinkError: it does not come back, or nobody can say when.
+            LinkError: it does not come back, nobody can say when, or it goes each time before anything is timed.
         """
-        if self._care is None:
+        self._fruitless += 1
+        if self._care is None or self._fruitless == FRUITLESS:
             raise error
         t_s, began = self._elapsed(), self._clock()
         back = self._care.reconnect(error, self._say)
         self._first += self._clock() - began
         self._journal.append("pause", t_s=t_s, why=str(error), **back)
+        if self._at is not None and back.get("boot") == "new":
+            name = self._at.id
+            self._deaths[name] = self._deaths.get(name, 0) + 1
+            if self._deaths[name] == GIVE_UP:
+                why = "the phone restarted again while it was loaded or timed"
+                self._fail(self._at, SessionError(name, why, "try the other runtime or precision"), deaths=0)
 
     def _sustain(self) -> str:
         """Start all sessions once and time rounds without a pause."""
@@ -242,6 +253,7 @@ class Campaign:
 
     def _start_session(self, cell: Cell, live: list[_Live]) -> None:
         self._tell(f"start {self._incarnation + 1}: {cell.id}")
+        self._at = cell
         try:
             session = self._host.open_session(cell)
         except LinkError:
@@ -326,6 +338,7 @@ class Campaign:
         order = list(live)
         shuffled.shuffle(order)
         for position, one in enumerate(order):
+            self._at = one.cell
             try:
                 block = self._block(one, number, position, "steady", lead_in=one.lead_in, timed=one.timed)
             except LinkError:
@@ -334,9 +347,10 @@ class Campaign:
                 survivors.discard(one.cell.id)
                 self._drop(live, one, error)
             else:
-                self._timed_now = True
+                self._timed_now, self._fruitless = True, 0
                 if not self._settings.sustain_s:  # an hour without a pause would fill the memory
                     timed[one.cell.id] = block_ns(block)
+        self._at = None
         return timed
 
     def _cool(self) -> DeviceState | None:

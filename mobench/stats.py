@@ -304,7 +304,7 @@ def summarize(run: Run) -> list[Summary]:
                         bool(settings.get("sustain_s")),
                     ),
                 )
-                if own
+                if own or aside[cell["id"]]
                 else (),
                 failure=": ".join(p for p in (failure.what, failure.why) if p) if failure else None,
             )
@@ -356,6 +356,8 @@ def _doubts(
     moved: float | None,
     sustained: bool,
 ) -> tuple[Doubt, ...]:
+    if not steady:
+        return ()  # no figure, nothing to doubt: why there is none, the device's doubts say
     found = []
     noise = []
     for name, estimated, wanted in (("p50", p50, asked[0]), ("the ratio", ratio, asked[1])):
