@@ -1,8 +1,8 @@
 """Phones through the `adb` program: argument lists, a serial, deadlines, and what adb's failures mean.
 
-adb 29 ends with status 0 and half an output where the link goes in the middle of a command, and old phones tell no
-status at all. So every script's output lies between two marks of its own, the second with the status; without both
-there is no answer.
+adb 29 ends with status 0 and half an output where the link goes in the middle of a command, adb 35 with 255, and old
+phones tell no status at all. So every script's output lies between two marks of its own, the second with the status;
+without both there is no answer.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ HOST_S = 20.0  # for what adb's server answers by itself, its start included
 PING_S = 5.0
 RETRY_WAIT_S = 10.0  # for a link to come back before the one retry
 POLL_S = 0.25
+_NO_STATUS = 255  # adb's own status, since version 30 or so, where the link goes before the phone tells one
 # Of waiting: what is not there by itself by then is asked to come back, and then adb's server is started anew.
 RECONNECT_AFTER_S = 3.0
 RESTART_AFTER_S = 15.0
 _OVER_NETWORK = re.compile(r".+:\d{1,5}")
-_DEVICE_LINE = re.compile(r"(\(no serial number\)|\S+)\s+(no permissions|\S+)(.*)")
+# A phone found over Wi-Fi twice has a space in its serial: `adb-R1-XyZ (2)._adb-tls-connect._tcp`.
+_DEVICE_LINE = re.compile(r"(\(no serial number\)|\S+(?: \(\d+\)\S*)?)\s+(no permissions|\S+)(.*)")
 _Result = TypeVar("_Result")
 
 
@@ -163,7 +165,7 @@ class Adb:
         adbs_own = "\n".join(line for line in done.stderr.splitlines() if line.startswith(("error:", "adb:")))
         if error := failure(self._what, adbs_own):
             raise error
-        if done.returncode > 128:
+        if 128 < done.returncode < _NO_STATUS:
             raise program_failure(self._what, done.returncode, done.stderr)
         if "syntax error" in done.stderr.lower():
             raise SessionError(self._what, f"its shell cannot read a script: {done.stderr.strip()}", "report this")

@@ -53,11 +53,12 @@ _FAILURES: tuple[tuple[str, type[MobenchError], str, str], ...] = (
         "No space left on device|Disk quota exceeded",
         *(SessionError, "the phone's storage is full", "make room on it (Settings, Storage), then run again"),
     ),
+    ("cannot (l?stat|open|read) '", BadInputError, "", "check the path on this computer"),
     (
-        "Read-only file system|couldn't create file|remote secure_mkdirs failed|open failed|failed to stat remote",
+        "Read-only file system|couldn't create file|remote secure_mkdirs failed|open failed|failed to stat remote"
+        "|Operation not permitted|Permission denied|Is a directory|Not a directory|File too large",
         *(SessionError, "", "use a folder under /data/local/tmp"),
     ),
-    ("cannot (l?stat|open|read) '", BadInputError, "", "check the path on this computer"),
     (
         r"error: closed|protocol fault|(couldn't|failed to) (read|write|copy)|Connection reset|Broken pipe"
         r"|device disconnected|failed to get feature set|unexpected EOF|remote write failed|no response",

@@ -133,6 +133,7 @@ def test_an_offline_phone_is_reconnected(phone: StandIn) -> None:
         ("R1                     recovery usb:1-2 product:p model:m device:d transport_id:1", "recovery", "adb reboot"),
         ("R1                     bootloader usb:1-2", "bootloader", "fastboot reboot"),
         ("R1                     something new", "something", "something"),
+        ("adb-R1-XyZ (2)._adb-tls-connect._tcp device product:p model:m device:d transport_id:4", "device", ""),
     ],
 )
 def test_states_that_only_usb_knows_have_a_mend(
@@ -166,7 +167,12 @@ def test_states_that_only_usb_knows_have_a_mend(
             "adb: error: failed to copy 'a' to '/b': remote couldn't create file: Permission denied",
             *(SessionError, "couldn't create file: Permission denied; use a folder under /data/local/tmp"),
         ),
+        (
+            "adb: error: failed to copy 'a' to '/b': remote fchown failed: Operation not permitted",
+            *(SessionError, "fchown failed: Operation not permitted; use a folder under /data/local/tmp"),
+        ),
         ("adb: error: cannot stat 'a': No such file or directory", BadInputError, "check the path"),
+        ("adb: error: cannot open 'a': Permission denied", BadInputError, "check the path"),
     ],
 )
 def test_what_adb_says_has_its_mend(said: str, kind: type[MobenchError], part: str) -> None:
@@ -190,6 +196,16 @@ def test_a_link_cut_in_an_output_is_no_answer(phone: StandIn) -> None:
     assert not adb.is_there()
     soon(phone.plug_in)
     assert adb.wait(10)
+
+
+def test_newer_adb_tells_of_a_cut_by_its_status_alone(tmp_path: Path) -> None:
+    """adb 35 ends with 255 and no word where the phone goes in the middle of a command (google/syzkaller#4807)."""
+    program = tmp_path / "adb"
+    program.write_text("#!/bin/sh\necho half an output\nexit 255\n")
+    program.chmod(0o755)
+    message(lambda: Adb("R1", program=str(program)).shell("true"), BrokenLinkError)
+    program.write_text("#!/bin/sh\nexit 137\n")
+    message(lambda: Adb("R1", program=str(program)).shell("true"), DeathError)
 
 
 def test_what_may_run_twice_is_tried_again_and_nothing_else(phone: StandIn) -> None:
