@@ -349,7 +349,7 @@ class StandIn(Belongings):
             self._thread.join(10)
             self._loop.close()
         if self._own_server:
-            self.server.kill()
+            self.server.close()
 
     async def _finish(self) -> None:
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]

@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import Self
 
 HOW_TO_GET_IT = "needs adb: apt-get install adb, or tests/standin/fetch.sh (no root), or Android's platform-tools"
+# Whatever ends this process, a server does not outlive it: neither the first nor one that adb has started since.
+_GUARD = '"$1" nodaemon server </dev/null & cat >/dev/null; "$1" kill-server'
 _MARK = "STANDIN_SERVER"  # in the environment of a server and of all that it starts
 
 
@@ -73,9 +75,9 @@ class AdbServer:
         """Start it, as a child of this process."""
         with (self._home / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self.program, "nodaemon", "server"],
+                ["/bin/sh", "-c", _GUARD, "sh", self.program],
                 env={**os.environ, **self.env, "TMPDIR": str(self._home)},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -89,17 +91,20 @@ class AdbServer:
         raise TimeoutError(f"the adb server does not come up; see {self._home / 'server.log'}")
 
     def kill(self) -> None:
-        """End it as a crash does; the next adb call starts another."""
+        """End it as a crash does, however it was started; the next adb call starts another."""
         while servers := [pid for pid in processes_with(self._mark) if _is_server(pid)]:
             for pid in servers:  # its clients end by themselves
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            if self._process is not None:
-                self._process.wait()
             time.sleep(0.005)
+
+    def close(self) -> None:
+        """End it for good."""
         if self._process is not None:
-            self._process.wait()
+            self._process.kill()
+            self._process.communicate()  # closes the pipe that the guard's child waits on
             self._process = None
+        self.kill()
 
     def __enter__(self) -> Self:
         self.start()
@@ -108,7 +113,7 @@ class AdbServer:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.kill()
+        self.close()
 
 
 def _is_server(pid: int) -> bool:
