@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mobench import checking
+from mobench.downloads import cache_folder
 from mobench.errors import BadInputError, MobenchError
 from mobench.hosts import Care, Host, Session, Tell, Watch
 from mobench.records import DEVICES, TOOL_FORMATS, Cell, Check, Target
@@ -22,8 +24,6 @@ from runners.android.folder import Folder
 from runners.android.source import PhoneSource, PhoneWatch, ThroughSession
 from runners.android.tools import OnPhone
 from runners.tool_places import Here, Place
-
-# PHONE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,6 +96,10 @@ class DesktopHost:
         """Describe this machine."""
         return device_state.machine()
 
+    def conditions(self) -> dict[str, Any]:
+        """Return what else was asked, as `open_host` takes it again."""
+        return _conditions(self._reference, self._tool, None)
+
     def open_session(self, cell: Cell) -> Session:
         """Load a cell's model in a child process."""
         if self._tool and cell.target.runtime in TOOL_FORMATS:
@@ -111,6 +115,28 @@ class DesktopHost:
 
     def __exit__(self, *exception: object) -> None:
         return
+
+
+@contextmanager
+def _alone(on: phone.Phone) -> Iterator[None]:
+    """Keep other mobenches of this machine off a phone: each would measure the other.
+
+    Raises:
+        BadInputError: one is measuring on it.
+    """
+    path = cache_folder() / "android" / "locks" / _digest(on.serialno or on.serial)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed when it is closed, also by a crash
+        except BlockingIOError as error:
+            why = "another mobench is measuring on it"
+            raise BadInputError(f"{on.name} ({on.serial})", why, "wait for it, or stop it") from error
+        yield
+
+
+def _digest(serialno: str) -> str:
+    return hashlib.sha256(serialno.encode()).hexdigest()[:16]
 
 
 class PhoneHost:
@@ -140,14 +166,21 @@ class PhoneHost:
             BadInputError: there is none, there are several, or it does not let us in.
             LinkError: it went out of reach.
         """
+        with ExitStack() as stack:
+            self._take(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def _take(self, stack: ExitStack) -> None:
         self.phone = phone.find(self._serials)[0]
+        stack.enter_context(_alone(self.phone))
         self._adb = Adb(self.phone.serial)
         self._folder = Folder(self._adb)
         self._folder.clean()
         self._source = PhoneSource(self._adb)
         self._near = ThroughSession(self._source)
         self.watch: Watch = PhoneWatch(self._near, self._folder.processes)
-        self.care = self._stack.enter_context(
+        self.care = stack.enter_context(
             PhoneCare(
                 self._adb,
                 self.watch,
@@ -157,7 +190,6 @@ class PhoneHost:
                 tell=self._tell,
             )
         )
-        return self
 
     def __exit__(self, *exception: object) -> None:
         """Give the phone back as it was."""
@@ -177,9 +209,13 @@ class PhoneHost:
         return device_state.machine(self._source) | {
             "cpu": f"{self.phone.name} ({self.phone.soc})" if self.phone.soc else self.phone.name,
             "phone": said,
-            "phone_id": hashlib.sha256(serialno.encode()).hexdigest()[:16],
+            "phone_id": _digest(serialno),
             "fixed_performance": getattr(self.care, "fixed", False),
         }
+
+    def conditions(self) -> dict[str, Any]:
+        """Return what else was asked, as `open_host` takes it again."""
+        return _conditions(self._reference, self._tool, self._limits)
 
     def open_session(self, cell: Cell) -> Session:
         """Push what is not there yet, and load a cell's model in a harness on the phone."""
@@ -194,6 +230,25 @@ class PhoneHost:
     def check(self, cell: Cell, session: Session) -> Check | None:
         """Compare a session's outputs with those of the same file on this machine's CPU, where that was asked for."""
         return self._reference.check(cell, session) if self._reference else None
+
+
+def _conditions(reference: _Reference | None, tool: Tool | None, limits: Limits | None) -> dict[str, Any]:
+    """Return the keyword arguments of `open_host` as JSON has them."""
+    return {
+        "check": reference is not None,
+        "tool": {"binary": str(tool.binary.absolute()), "logs": str(tool.logs.absolute())} if tool else None,
+        "limits": dataclasses.asdict(limits) if limits else None,
+    }
+
+
+def as_before(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments with which `open_host` opens a host whose ``conditions()`` these were."""
+    tool, limits = conditions.get("tool"), conditions.get("limits")
+    return {
+        "check": bool(conditions.get("check")),
+        "tool": Tool(binary=Path(tool["binary"]), logs=Path(tool["logs"])) if tool else None,
+        "limits": Limits(**limits) if limits else None,
+    }
 
 
 def open_host(
@@ -218,7 +273,7 @@ def open_host(
         tell: told, in a line, what was done to a phone or could not be done.
 
     Raises:
-        BadInputError: devices of different machines, or a serial number without a phone.
+        BadInputError: devices of different machines, or a serial number or limits without a phone.
     """
     phones = {device for device in on if device.startswith("android-")}
     if phones and phones != set(on):
@@ -230,4 +285,6 @@ def open_host(
         return PhoneHost(serials, shape=shape, check=check, tool=tool, limits=limits, tell=tell)
     if serials:
         raise BadInputError(f"--serial {serials[0]}", "it names a phone", "with --device android-cpu or android-gpu")
+    if limits and limits != Limits():
+        raise BadInputError("--cool-to, --min-battery", "they are for phones", "leave them out")
     return DesktopHost(shape=shape, check=check, tool=tool)

@@ -92,8 +92,8 @@ class Standing:
     """Where a point stands among those it can be compared with.
 
     ``on_front`` is None for a point without accuracy, and for one whose outputs were wrong where it was timed or whose
-    GPU was a program: they take no part. ``noise`` names the axes on which the dominance could be chance; empty means that it is beyond the
-    intervals.
+    GPU was a program: they take no part. ``noise`` names the axes on which the dominance could be chance; empty means
+    that it is beyond the intervals.
     """
 
     point: Point

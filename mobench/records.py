@@ -207,6 +207,7 @@ class DeviceState:
     steal_share: float | None = None
     memory_available_mb: int | None = None
     power: Literal["mains", "battery"] | None = None
+    screen: Literal["on", "off"] | None = None  # a phone's; one that sleeps is slowed down
     battery_percent: int | None = None
     charge_uah: int | None = None
     energy_uj: Mapping[str, int] = field(default_factory=dict)

@@ -38,6 +38,7 @@ _CLOCK_FILES = ("scaling_governor", "scaling_cur_freq", "scaling_max_freq", "cpu
 _BATTERY_FILES = ("status", "capacity", "charge_counter", "charge_now", "temp")
 _THERMAL = "dumpsys:thermalservice"
 _BATTERY = "dumpsys:battery"
+_POWER = "dumpsys:power"
 _BOARD = "/proc/device-tree/model"
 _MACHINE = (
     "/proc/cpuinfo",
@@ -52,7 +53,7 @@ _MACHINE = (
     _BOARD,
     f"{CPU}/cpu0/cpufreq/scaling_governor",
 )
-_LOAD = ("/proc/stat", "/proc/loadavg", "/proc/meminfo", _THERMAL, _BATTERY)
+_LOAD = ("/proc/stat", "/proc/loadavg", "/proc/meminfo", _THERMAL, _BATTERY, _POWER)
 _MIN_TICKS = 50  # a share is of at least half a second: of less, single ticks of 10 ms would be percents
 
 
@@ -129,6 +130,7 @@ class Watch:
             steal_share=steal,
             memory_available_mb=_available_mb(found),
             power=power,
+            screen=dumpsys.screen(found.get(_POWER, "")),
             battery_percent=percent,
             charge_uah=charge_uah,
             energy_uj={self._ranges[path][0]: uj for path, uj in self._energy_uj.items()},

@@ -22,6 +22,12 @@ def thermal(text: str) -> tuple[str | None, dict[str, float]]:
     }
 
 
+def screen(text: str) -> Literal["on", "off"] | None:
+    """Read ``dumpsys power``: whether the phone is awake, and so its screen on; dreaming and dozing are not."""
+    found = re.search(r"^\s*mWakefulness=(\w+)", text, re.MULTILINE)
+    return None if not found else "on" if found[1] == "Awake" else "off"
+
+
 def battery(text: str) -> tuple[Literal["mains", "battery"] | None, int | None, int | None, float | None]:
     """Read ``dumpsys battery``: power source, percent, charge in uAh, degrees Celsius.
 

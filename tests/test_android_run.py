@@ -69,7 +69,7 @@ def test_three_artifacts_take_turns_on_a_phones_cpu_and_gpu(
     assert run.header["device"] == "android-cpu+android-gpu" and run.header["machine"]["phone"]["model"]
     assert phone.serial not in json.dumps(dict(run.header)), "a serial number is personal"
     assert all(ready.cores for ready in said.values()), "an explicit affinity mask is in every record"
-    assert run.states[1].clusters and run.states[1].temps_c
+    assert run.states[1].clusters and run.states[1].temps_c and run.states[1].screen == "on"
     clean(phone)
 
 
@@ -80,6 +80,17 @@ def test_what_lies_on_the_phone_already_is_not_sent_again(phone: StandIn, tflite
     assert sent > tflite_model.stat().st_size
     again = mobench("run", tflite_model, "--device", "android-cpu", "--budget", "1", "--json")
     assert again.returncode == 0 and phone.received_bytes == sent
+
+
+def test_two_campaigns_do_not_share_a_phone(phone: StandIn, tflite_model: Path) -> None:
+    first = start("run", tflite_model, "--device", "android-cpu", "--budget", "30", "--precise", "0.01")
+    time.sleep(4)
+    second = mobench("run", tflite_model, "--device", "android-cpu", "--budget", "1")
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=60)
+    assert second.returncode == 2 and "another mobench is measuring on it" in second.stderr
+    assert phone.serial in second.stderr
+    clean(phone)
 
 
 def test_a_pulled_cable_pauses_and_the_campaign_goes_on(phone: StandIn, tflite_model: Path, onnx_model: Path) -> None:
