@@ -306,8 +306,8 @@ def upgrade(kind: str, event: dict[str, Any], schema: int) -> tuple[str, dict[st
     """Return an event of an older schema as the present one has it.
 
     Schema 1 knew neither providers nor batches nor how many inferences led a block in, had no name for when a state
-    was taken (before at 0 s, else after), and gave clocks a core, in kHz as text. Schema 2 knew no phones: no pauses, rounds
-    set aside or checks, and accuracies without the device; what it has is as it is now.
+    was taken (before at 0 s, else after), and gave clocks a core, in kHz as text. Schema 2 knew no phones: no
+    pauses, checks or rounds set aside, and accuracies without the device; what it has is as it is now.
     """
     if schema == 1 and kind == "run":
         cells = [{**cell, "target": {"provider": "", "batch": 1, **cell["target"]}} for cell in event.get("cells", ())]
