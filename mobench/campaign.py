@@ -193,7 +193,8 @@ def resume(
         raise BadInputError(name, "a sustained load has cooled since: it has no second half", "run it again")
     shape = tuple(header.get("shape", ()))
     on = {cell["target"]["device"] for cell in header["cells"]}
-    with devices.open_host(on, serials=serials, shape=shape, check=bool(run.checks)) as host:
+    asked = devices.as_before(header.get("conditions", {}))
+    with devices.open_host(on, serials=serials, shape=shape, **asked) as host:
         return _take_up(run, host, name, settings, more_s, shape, progress)
 
 

@@ -93,6 +93,10 @@ class Host(Protocol):
         """Describe it for the campaign's header."""
         ...
 
+    def conditions(self) -> dict[str, Any]:
+        """Return what was asked beside the cells, for a campaign that is taken up again."""
+        ...
+
     def open_session(self, cell: Cell) -> Session:
         """Load a cell's model in a fresh process."""
         ...

@@ -68,8 +68,7 @@ class Campaign:
         """
         self._cells, self._baseline, self._settings, self._journal = tuple(cells), baseline, settings, journal
         self._host, self._watch, self._care = host, host.watch, host.care
-        self._clock, self._progress = clock, progress
-        self._known = Known(baseline)
+        self._clock, self._progress, self._known = clock, progress, Known(baseline)
         self._deaths: dict[str, int] = {}  # starts in a row that a cell did not survive
         self._at: Cell | None = None  # what is loaded or timed now
         self._timed: dict[str, int] = {}
@@ -138,6 +137,7 @@ class Campaign:
             "settings": asdict(self._settings),
             "baseline": self._baseline,
             "shape": list(self._shape),
+            "conditions": self._host.conditions(),
             "cells": [describe(cell) for cell in self._cells],
         }
 

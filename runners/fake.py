@@ -62,6 +62,10 @@ class FakeHost:
         """Return the least that a journal's header has of a machine."""
         return {"cpu": "fake", "cores": 1}
 
+    def conditions(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
     def check(self, cell: Cell, session: Any) -> Check | None:
         """Return the scripted check."""
         return self.checks(cell)

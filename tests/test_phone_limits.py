@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from mobench import store
+from mobench import devices, store
 from mobench.design import Settings
-from mobench.errors import LinkError, SessionError
+from mobench.errors import BadInputError, LinkError, SessionError
 from mobench.measure import FRUITLESS, Campaign
 from mobench.plan import make_cells
 from mobench.records import Artifact, Cell, DeviceState, Run, Target
@@ -120,3 +122,18 @@ def test_a_cell_whose_every_round_was_set_aside_says_why_it_has_no_figure(tmp_pa
     one, _ = summarize(run)
     assert one.p50_ms is None and one.set_aside > 0
     assert [(doubt.name, "thermal status severe" in doubt.why) for doubt in one.doubts] == [("THROTTLED", True)]
+
+
+@pytest.mark.parametrize("on", ["desktop-cpu", "android-cpu"])
+def test_a_campaign_is_taken_up_under_the_conditions_it_began_with(on: str, tmp_path: Path) -> None:
+    tool = devices.Tool(binary=tmp_path / "benchmark_model", logs=tmp_path / "logs")
+    limits = devices.Limits(cool_to_c=35.0, min_battery=40) if on == "android-cpu" else None
+    for asked in ({"check": True, "tool": None, "limits": limits}, {"check": False, "tool": tool, "limits": limits}):
+        written = json.loads(json.dumps(devices.open_host([on], **asked).conditions()))
+        assert devices.as_before(written) == asked
+    assert devices.as_before({}) == {"check": False, "tool": None, "limits": None}
+
+
+def test_a_desktop_is_not_cooled_and_says_so() -> None:
+    with pytest.raises(BadInputError, match="they are for phones"):
+        devices.open_host(["desktop-cpu"], limits=devices.Limits(cool_to_c=35.0))

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from fake_tools import install
 from standin.device import StandIn
+from standin.faults import until
 
 from mobench import store
 from mobench.cli import cli
@@ -81,8 +82,8 @@ def test_a_tool_and_its_libraries_are_pushed_together_and_run_with_a_deadline_of
     done = place.run(["taskset", "c0", "/data/a b"], deadline_s=12.3)
     assert (done.status, done.out, done.err, done.late) == (137, "out", "err", False)
     script = bridge.scripts[-1]
-    assert script.endswith("taskset c0 '/data/a b'") and "timeout 13" in script
-    assert shlex.split(script.partition(") ")[2]) == ["taskset", "c0", "/data/a b"]
+    assert script.endswith("taskset c0 '/data/a b'") and "${t:+$t 13}" in script
+    assert shlex.split(script.partition("} ")[2]) == ["taskset", "c0", "/data/a b"]
     assert place.new_file("results.csv") == "/data/run/tool/results.csv"
     place.close()
     place.close()
@@ -181,3 +182,16 @@ def test_a_campaign_of_a_tool_on_a_phone_s_gpu_takes_turns_and_is_journaled(
     assert {block.phase for block in run.blocks} == {"warmup", "steady"}
     assert phone.processes() == [] and phone.setting("fixed_performance") == "false"
     assert list(phone.path("/data/local/tmp/mobench/run").iterdir()) == []
+    more = CliRunner().invoke(cli, ["run", "--resume", str(journal), "--budget", "5", "--json"])
+    assert more.exit_code == 0, more.output
+    assert all(row["n_blocks"] > before["n_blocks"] for row, before in zip(json.loads(more.stdout), rows, strict=True))
+
+
+def test_what_a_cut_cable_leaves_behind_does_not_run_on_beside_the_next(phone: StandIn, tmp_path: Path) -> None:
+    """`timeout` puts what it runs into a process group of its own, which the shell's end does not reach."""
+    session, _ = on_phone(phone, tmp_path, "classic")
+    (tmp_path / "scenario.json").write_text('{"tool": "classic", "sleep_s": 60}')
+    threading.Timer(1.0, phone.cut).start()
+    with pytest.raises(LinkError):
+        session.time(lead_in=4, timed=5)
+    assert until(lambda: phone.processes() == [])

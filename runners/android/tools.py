@@ -15,6 +15,10 @@ from runners.android.folder import Folder, safe_name
 from runners.tool_places import Completed
 
 GRACE_S = 5.0  # on the phone a tool is ended at its deadline; this much later adb is
+# `timeout` puts what it runs into a process group of its own, where the shell's end, when the cable is pulled, does
+# not reach it: it would run on beside what is timed next. Old ones make no group, and do not know the option.
+_LIMIT = """t=
+for each in timeout 'timeout --foreground'; do $each 1 true && t=$each; done 2>/dev/null"""
 
 
 class OnPhone:
@@ -40,8 +44,8 @@ class OnPhone:
     def run(self, command: Sequence[str], *, deadline_s: float) -> Completed:
         """Run a command in adb's shell. It has a deadline on the phone too: there it outlives adb."""
         began = time.monotonic()
-        limit = f"$(command -v timeout >/dev/null && echo timeout {math.ceil(deadline_s)})"
-        answer = self._adb.shell(f"{limit} {shlex.join(command)}", deadline_s=deadline_s + GRACE_S)
+        script = f"{_LIMIT}\n${{t:+$t {math.ceil(deadline_s)}}} {shlex.join(command)}"
+        answer = self._adb.shell(script, deadline_s=deadline_s + GRACE_S)
         wall_s = time.monotonic() - began
         late = wall_s >= deadline_s
         return Completed(status=answer.status, out=answer.out, err=answer.err, wall_s=wall_s, late=late)
