@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_export import SIZE, tiny_module
 
-from mobench import artifacts
+from mobench import artifacts, devices
 from mobench.errors import MissingExtraError, SessionError
 from mobench.profile import ceilings
 from mobench.profile.operators import blocks_of
@@ -352,12 +352,13 @@ def test_ceilings_are_measured_in_both_runtimes_and_kept(tmp_path: Path, monkeyp
     monkeypatch.setattr(matmul_files, "SIZES", (64,))
     monkeypatch.setattr(ceilings, "WORKING_SETS", (1 << 14, 1 << 16))
     said: list[str] = []
-    first = ceilings.ceiling_for({"cpu": "X"}, 1, cache=tmp_path, tell=said.append)
+    host = devices.DesktopHost()
+    first = ceilings.ceiling_for(host, 1, cache=tmp_path, tell=said.append)
     assert said == ["measuring this machine's ceilings with 1 thread, once"]
     assert set(first.macs_per_s) == set(first.reached_by) == {"fp32", "int8"}
     assert all(1e6 < rate < 1e15 for rate in first.macs_per_s.values())
     monkeypatch.setattr(ceilings, "measure", lambda *_: pytest.fail("measured again"))
-    assert ceilings.ceiling_for({"cpu": "X"}, 1, cache=tmp_path, tell=said.append) == first
+    assert ceilings.ceiling_for(host, 1, cache=tmp_path, tell=said.append) == first
     assert len(said) == 1
 
 
@@ -367,7 +368,7 @@ def test_where_no_runtime_works_there_is_no_ceiling(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(matmul_files, "write", missing)
     with pytest.raises(SessionError, match=r"onnxruntime is not installed.*mobench doctor"):
-        ceilings.measure(1, ())
+        ceilings.measure(devices.DesktopHost(), Target(runtime=""))
 
 
 def test_operators_are_records(onnx_model: Path) -> None:

@@ -1,4 +1,4 @@
-"""`mobench profile`: which operators a model's time goes to, and how far each is from the machine's ceilings."""
+"""`mobench profile`: which operators a model's time goes to, and how far each is from the device's ceilings."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from typing import Any
 
 import click
 
-from mobench import campaign
+from mobench import campaign, devices
 from mobench.cli.run import parse_shape
 from mobench.cli.terminal import echo_table
 from mobench.downloads import cache_folder
 from mobench.errors import BadInputError, MobenchError
 from mobench.files import write_text
-from mobench.profile.ceilings import ceiling_for
+from mobench.profile.ceilings import PROCESSORS, ceiling_for
 from mobench.profile.operators import GROUPINGS, Grouping, Line, doubts, lines, overhead
 from mobench.profile.roofline import Ceiling, shown
 from mobench.profile.session import profile_file
-from mobench.records import RUNTIME_FORMATS, Artifact, Profile, Target
+from mobench.records import DEVICES, RUNTIME_FORMATS, Artifact, Profile, Target
 from mobench.report.style import PLOT_SUFFIXES, RUNTIME_NAMES
 from mobench.report.tables import Column, render
 from mobench.zoo import spec as zoo
-from runners import device_state
 
 _FIGURES = (
     Column(key="time_ms", title="ms", digits=3, align="right"),
@@ -64,8 +63,9 @@ class Profiled:
     artifact: Artifact
     target: Target
     profile: Profile
-    ceiling: Ceiling
+    ceiling: Ceiling | None
     block_names: Mapping[str, str]
+    machine: str = ""  # the processor's name, or the phone's
 
     def lines(self, by: Grouping) -> list[Line]:
         """Return the operators grouped."""
@@ -77,9 +77,10 @@ class Profiled:
         target = self.target
         provider = f" ({target.provider})" if target.provider else ""
         batch = f", batch {target.batch}" if target.batch != 1 else ""
-        return (
-            f"{self.artifact.path.name}, {RUNTIME_NAMES[target.runtime]}{provider}, {_threads(target.threads)}{batch}"
-        )
+        processor = target.device.removeprefix("android-").upper()
+        on = f" on the {processor} of {self.machine}" if target.device != "desktop-cpu" else ""
+        runtime = RUNTIME_NAMES[target.runtime]
+        return f"{self.artifact.path.name}, {runtime}{provider}{on}, {_threads(target.threads)}{batch}"
 
 
 def block_names(artifact: Artifact) -> dict[str, str]:
@@ -108,13 +109,27 @@ def echo_profiled(profiled: Profiled, groupings: Sequence[Grouping], top: int) -
         notes = [f"the {top} longest of {len(found)}"] if len(first) < len(found) else []
         if by == groupings[-1]:
             notes += _notes(profiled)
-        echo_table(COLUMNS[by], [_row(line) for line in first], notes)
+        told = [each for each in COLUMNS[by] if profiled.ceiling or each.key not in ("percent_of_ceiling", "bound")]
+        echo_table(told, [_row(line) for line in first], notes)
         if by != groupings[-1]:
             click.echo()
 
 
 def _notes(profiled: Profiled) -> list[str]:
-    profile, ceiling = profiled.profile, profiled.ceiling
+    profile = profiled.profile
+    return [
+        overhead(profile).sentence(),
+        f"times: {profile.source}, in steps of {profile.tick_ns / 1000:g} us, medians of {len(profile.profiled_ns)}"
+        " inferences; they are never a model's latency, which `mobench run` measures",
+        *_of_ceilings(profiled.ceiling, profiled.target.threads),
+        *profile.notes,
+        *doubts(profiled.lines("operator"), overhead(profile)),
+    ]
+
+
+def _of_ceilings(ceiling: Ceiling | None, threads: int) -> list[str]:
+    if ceiling is None:
+        return ["no ceilings: nobody has measured a GPU's yet"]
     peaks = ", ".join(
         f"{precision} {shown(rate)} GMAC/s ({RUNTIME_NAMES[ceiling.reached_by[precision]]})"
         for precision, rate in ceiling.macs_per_s.items()
@@ -122,14 +137,9 @@ def _notes(profiled: Profiled) -> list[str]:
     (small, fast), (large, slow) = ceiling.bytes_per_s[0], ceiling.bytes_per_s[-1]
     fast = ceiling.bandwidth(small)
     return [
-        overhead(profile).sentence(),
-        f"times: {profile.source}, in steps of {profile.tick_ns / 1000:g} us, medians of {len(profile.profiled_ns)}"
-        " inferences; they are never a model's latency, which `mobench run` measures",
-        f"ceilings with {_threads(profiled.target.threads)}: {peaks}; {shown(fast)} GB/s within {_size(small)}"
+        f"ceilings with {_threads(threads)}: {peaks}; {shown(fast)} GB/s within {_size(small)}"
         f" to {shown(slow)} GB/s within {_size(large)} (measured {ceiling.measured[:10]}, kept; --remeasure)",
         "of ceiling: the least time they allow for MACs and bytes (inputs, weights, outputs), over the time taken",
-        *profile.notes,
-        *doubts(profiled.lines("operator"), overhead(profile)),
     ]
 
 
@@ -162,11 +172,13 @@ def as_json(profiled: Sequence[Profiled], groupings: Sequence[Grouping]) -> str:
                 "file": str(one.artifact.path),
                 "sha256": one.artifact.sha256,
                 "target": dataclasses.asdict(one.target),
+                "machine": one.machine,
                 "source": one.profile.source,
                 "tick_ns": one.profile.tick_ns,
                 "inferences": len(one.profile.profiled_ns),
                 **dataclasses.asdict(related),
-                "ceiling": {
+                "ceiling": ceiling
+                and {
                     **dataclasses.asdict(ceiling),
                     "bytes_per_s": [{"working_set_bytes": size, "rate": rate} for size, rate in ceiling.bytes_per_s],
                 },
@@ -201,23 +213,29 @@ def _check_plots(plots: Sequence[Path], files: int) -> None:
 @click.option("--by", "groupings", multiple=True, type=click.Choice(GROUPINGS),
               help="What to add up; repeatable. Default: operator, then block.")  # fmt: skip
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="How many layers are shown.")
+@click.option("--device", type=click.Choice(list(DEVICES)), default="desktop-cpu", show_default=True)
+@click.option("--serial", metavar="SERIAL", help="Which phone (`mobench devices`).")
 @click.option("--provider", default="", metavar="NAME", help="As `mobench run` takes it.")
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--shape", metavar="1,3,H,W", help="First input's shape, for models that leave it open.")
 @click.option("--budget", "budget_s", type=click.FloatRange(0.1), default=10.0, show_default=True, metavar="SECONDS",
               help="Of each file, about.")  # fmt: skip
-@click.option("--remeasure", is_flag=True, help="Measure the machine's ceilings again.")
+@click.option("--remeasure", is_flag=True, help="Measure the device's ceilings again.")
 @click.option("--csv", "csv_out", type=click.Path(path_type=Path), metavar="FILE", help="Every operator, in order.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE",
               help="Draw the roofline: rates against the ceilings. .svg, .png or .pdf")  # fmt: skip
 @click.option("--flame", type=click.Path(path_type=Path), metavar="FILE",
               help="Draw where the time goes: network, blocks, operators.")  # fmt: skip
 @click.option("--json", "json_out", is_flag=True, help="A JSON list on stdout, one object a file.")
+@click.pass_context
 def command(
+    context: click.Context,
     things: tuple[str, ...],
     groupings: tuple[Grouping, ...],
     top: int,
+    device: str,
+    serial: str | None,
     provider: str,
     threads: int,
     batch: int,
@@ -229,12 +247,18 @@ def command(
     flame: Path | None,
     json_out: bool,
 ) -> int:
-    """Time each operator of a model, and say how far it is from what this machine can do.
+    """Time each operator of a model, and say how far it is from what this machine, or a phone, can do.
 
     FILEs are .onnx or .tflite, or names of networks exported under artifacts/. The profiler slows a model down: what
     it shows is where the time goes, never how long the model takes.
     """
-    targets = campaign.make_targets(providers=[provider] if provider else [], threads=[threads], batches=[batch])
+    targets = campaign.make_targets(
+        on=[device],
+        providers=[provider] if provider else [],
+        threads=[threads],
+        batches=[batch],
+        choose_cores=lambda count: (),  # the host's, once it is there
+    )
     usable, refused = campaign.find_artifacts(things, targets)
     for line in refused:
         click.echo(f"error: {line}", err=True)
@@ -242,25 +266,40 @@ def command(
         raise BadInputError("nothing to profile", "no usable model among those named", "see `mobench doctor`")
     plots = [path for path in (plot, flame) if path is not None]
     _check_plots(plots, len(usable))
-    size = parse_shape(shape)
+    if plot is not None and device not in PROCESSORS:
+        raise BadInputError(f"--plot {plot}", "nobody has measured a GPU's ceilings yet", "--flame draws without them")
+    host = context.with_resource(
+        devices.open_host([device], serials=[serial] if serial else [], shape=parse_shape(shape))
+    )
+    machine = str(host.machine()["cpu"])
 
     def tell(text: str) -> None:
         click.echo(text, err=True)
 
     done: list[Profiled] = []
     failed = bool(refused)
-    ceiling = ceiling_for(device_state.machine(), threads, cache=cache_folder(), remeasure=remeasure, tell=tell)
+    ceiling = None
+    if device in PROCESSORS:
+        ceiling = ceiling_for(host, threads, device=device, cache=cache_folder(), remeasure=remeasure, tell=tell)
     for artifact in usable:
         target = next(t for t in targets if RUNTIME_FORMATS[t.runtime] == artifact.format)
+        target = dataclasses.replace(target, cores=host.choose_cores(threads))
         tell(f"profiling {artifact.path.name}")
         try:
-            profile = profile_file(artifact, target, budget_s=budget_s, shape=size)
+            if host.care:
+                host.care.ready(tell)
+            profile = profile_file(artifact, target, host=host, budget_s=budget_s)
         except MobenchError as error:
             click.echo(f"error: {error}", err=True)
             failed = True
             continue
         found = Profiled(
-            artifact=artifact, target=target, profile=profile, ceiling=ceiling, block_names=block_names(artifact)
+            artifact=artifact,
+            target=target,
+            profile=profile,
+            ceiling=ceiling,
+            block_names=block_names(artifact),
+            machine=machine,
         )
         if not json_out:
             if done:
@@ -275,7 +314,7 @@ def command(
     if plots and done:
         from mobench.report.profile_plots import flame_plot, roofline_plot
 
-        if plot is not None:
+        if plot is not None and done[0].ceiling is not None:
             roofline_plot(done[0].profile, done[0].ceiling, plot, title=done[0].title, threads=threads)
             tell(f"plot: {plot}")
         if flame is not None:

@@ -77,6 +77,7 @@ def key_of(
     kept = {
         name: machine.get(name) for name in ("cpu", "arch", "cores", "extensions", "memory_mb", "virtual", "governor")
     }
+    kept |= {name: machine[name] for name in ("phone_id", "fixed_performance") if name in machine}
     return {"schema": SCHEMA, "machine": kept, "threads": threads, "affinity": list(cores), "versions": dict(versions)}
 
 

@@ -11,18 +11,19 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from mobench.errors import BadInputError, LinkError, MobenchError, SessionError
-from mobench.records import DEVICES, RUNTIME_FORMATS, Artifact, Target
+from mobench.records import DEVICES, RUNTIME_FORMATS, Artifact, Profile, Target
 from runners.adb import Adb
 from runners.adb_failures import CABLE, program_failure
 from runners.android import build, runtimes
 from runners.android.folder import Folder, transfer_s
 from runners.android.phone import Phone
+from runners.profile import phone_profile
 from runners.wire import GRACE_S, SEPARATOR, Session
 
 HARNESS = "1"  # the version of android_harness/ that this mobench speaks with
@@ -58,7 +59,7 @@ class AndroidSession(Session):
         adb: Adb,
         folder: Folder,
         *,
-        label: str,
+        model: Path,
         harness: str,
         config: Mapping[str, Any],
         versions: Mapping[str, str],
@@ -69,7 +70,7 @@ class AndroidSession(Session):
         Args:
             adb: the phone.
             folder: mobench's folder on it.
-            label: what errors call this session.
+            model: the model's file on this machine, whose name errors call this session by.
             harness: its path on the phone.
             config: its argument (android_harness/PROTOCOL.md), with paths on the phone.
             versions: what it cannot tell of its runtime.
@@ -80,9 +81,10 @@ class AndroidSession(Session):
             SessionError: the model cannot be loaded or run, or the harness died or was late.
         """
         self._adb, self._folder = adb, folder
+        self._model, self._config = model, config
         self._boot, self._said = "", ""
         self._status: int | None = None
-        self._place: str | None = folder.scratch(label)
+        self._place: str | None = folder.scratch(model.name)
         libraries = ":".join(dict.fromkeys(
             path for path in (str(Path(config["library"]).parent), config["accelerators"]) if path
         ))  # fmt: skip
@@ -97,7 +99,8 @@ class AndroidSession(Session):
             libraries=shlex.quote(libraries),
             config=shlex.quote(json.dumps(config)),
         )
-        super().__init__(adb.command("shell", script), label=label, env=os.environ, start_deadline_s=start_deadline_s)
+        command = adb.command("shell", script)
+        super().__init__(command, label=model.name, env=os.environ, start_deadline_s=start_deadline_s)
         self.versions = {**self.versions, **versions}
         self.ready = dataclasses.replace(self.ready, versions=self.versions)
 
@@ -120,6 +123,39 @@ class AndroidSession(Session):
                 raise SessionError(self._label, why, "try another cable or port")
             outputs: np.ndarray = np.load(sink)
             return outputs
+
+    def profile(self, *, turns: int, lead_in: int, timed: int, deadline_s: float = 600.0) -> Profile:
+        """Run turns of inferences without and with the runtime's profiler; return the operators' times.
+
+        See `Session.profile`. The deadline is the phone's own; the way of what it wrote has another.
+        """
+        assert self._place is not None, "the session is closed"
+        request = {"type": "profile", "turns": turns, "lead_in": lead_in, "timed": timed, "folder": self._place}
+        answer = self._request(request, "profile", deadline_s)
+        with tempfile.TemporaryDirectory(prefix="mobench-") as here:
+            return phone_profile.read(
+                answer,
+                self._model,
+                self.ready,
+                turns=turns,
+                lead_in=lead_in,
+                timed=timed,
+                batch=self._config["batch"],
+                shape=tuple(self._config["shape"]),
+                fetch=lambda path: self._fetch(path, Path(here)),
+            )
+
+    def _fetch(self, path: str, folder: Path) -> Path:
+        """Bring a file of the session's own folder on the phone here, and see that it is whole."""
+        assert self._place is not None
+        target = folder / PurePosixPath(path).name
+        # A trace is of some megabytes, an optimised graph holds the model's weights.
+        longest_s = transfer_s((16 << 20) + 2 * self._model.stat().st_size)
+        self._adb.pull(f"{self._place}/{target.name}", target, deadline_s=longest_s)
+        if not self._folder.holds(self._place, [target]):
+            why = f"{target.name} is not here as it is on the phone"
+            raise SessionError(self._label, why, "try another cable or port")
+        return target
 
     def close(self) -> None:
         """End the harness, see that it is gone from the phone, and remove its folder there. Never raises.
@@ -258,7 +294,7 @@ def open_session(
         return AndroidSession(
             adb,
             folder,
-            label=artifact.path.name,
+            model=artifact.path,
             harness=folder.put(harness, executable=True),
             config=config,
             versions={target.runtime: runtime.version} if runtime.version and target.runtime == "litert" else {},
