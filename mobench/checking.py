@@ -20,12 +20,14 @@ MOST_DB = 200.0  # of equal outputs: a journal has no word for infinity
 
 
 def inputs(ready: Ready, n: int = INPUTS) -> npt.NDArray[Any]:
-    """Return ``[n, ...]`` seeded inputs for a model: standard normal, or the whole range of a quantized type."""
+    """Return ``[n, ...]`` seeded inputs: standard normal, the whole range of a quantized type, 0 and 1 for the rest."""
     detail = ready.inputs[0]
     shape, dtype = (n, *detail["shape"][1:]), np.dtype(detail["dtype"])
     rng = np.random.default_rng(0)
     if dtype.kind == "f":
         return rng.standard_normal(shape).astype(dtype)
+    if dtype not in (np.uint8, np.int8):  # truths, or indices: any of those may be out of range
+        return rng.integers(0, 2, size=shape).astype(dtype)
     limits = np.iinfo(dtype)
     return rng.integers(limits.min, limits.max, size=shape, dtype=dtype, endpoint=True)
 
@@ -46,8 +48,12 @@ def real(outputs: npt.NDArray[Any], detail: Mapping[str, Any]) -> npt.NDArray[np
 
 def compare(cell: Cell, reference: npt.NDArray[np.float64], outputs: npt.NDArray[np.float64], *, named: str) -> Check:
     """Compare outputs ``[n, ...]`` with the reference's; ``named`` is what the reference was."""
+    wrong = ""
     if outputs.shape != reference.shape:
         wrong = f"its output is {list(outputs.shape[1:])}, the reference's {list(reference.shape[1:])}"
+    elif not np.isfinite(reference).all():
+        wrong = f"{named} gives NaN or infinity itself, so that nothing can be said of it"
+    if wrong:
         return Check(
             cell=cell.id, incarnation=0, reference=named, n=len(outputs), snr_db=-MOST_DB, largest=1.0, top1=0.0,
             wrong=wrong,
@@ -59,7 +65,6 @@ def compare(cell: Cell, reference: npt.NDArray[np.float64], outputs: npt.NDArray
     snr_db = 10 * math.log10(signal / noise) if signal and noise else MOST_DB if not noise else -MOST_DB
     scale = float(np.abs(flat).max()) or 1.0
     least = least_db(cell.artifact, cell.target.provider)
-    wrong = ""
     if not finite:
         wrong = "its output holds NaN or infinity"
     elif snr_db < least:

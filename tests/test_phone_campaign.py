@@ -1,5 +1,6 @@
 """Campaigns on a scripted phone: unplugged, hot, wrong. Exact numbers on a clock of its own."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -222,5 +223,19 @@ def test_nan_is_wrong_and_so_is_another_shape() -> None:
     broken = expected.copy()
     broken[2, 3] = np.nan
     assert "NaN" in checking.compare(cell, expected, broken, named="the CPU").wrong
+    for value in (np.nan, np.inf):
+        broken[2, 3] = value
+        found = checking.compare(cell, broken, expected, named="the CPU")
+        assert "the CPU gives NaN or infinity itself" in found.wrong and found.largest == 1.0
     assert "[9]" in checking.compare(cell, expected, np.ones((4, 9)), named="the CPU").wrong
     assert not checking.compare(cell, np.zeros((4, 10)), np.zeros((4, 10)), named="the CPU").wrong
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "int8", "bool", "int32", "int64"])
+def test_inputs_of_every_type_are_in_its_range(dtype: str) -> None:
+    ready = FakeSession(Cell(id=A, artifact=artifact(A), target=Target(runtime="litert")), FakeClock(), lambda: 1).ready
+    ready = dataclasses.replace(ready, inputs=({"name": "x", "shape": [1, 64], "dtype": dtype},))
+    made = checking.inputs(ready)
+    assert made.shape == (4, 64) and made.dtype == dtype
+    if dtype in ("bool", "int32", "int64"):  # an index into a table: any other may be out of its range
+        assert set(np.unique(made)) == {0, 1}
