@@ -98,7 +98,10 @@ def test_mobench_alone_is_its_help() -> None:
 
 def test_dry_run_prints_the_cells_and_measures_nothing(onnx_model: Path) -> None:
     done = mobench("run", onnx_model, "--threads", "1", "--threads", "2", "--dry-run")
-    assert done.stdout.splitlines() == ["tiny.onnx x1  desktop-cpu  ort  threads 1", "tiny.onnx x2  desktop-cpu  ort  threads 2"]
+    assert done.stdout.splitlines() == [
+        "tiny.onnx x1  desktop-cpu  ort  threads 1",
+        "tiny.onnx x2  desktop-cpu  ort  threads 2",
+    ]
     assert not Path("results").exists()
 
 

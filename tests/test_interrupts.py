@@ -159,8 +159,9 @@ def test_what_is_no_file_or_has_another_budget_left_is_said(tmp_path: Path, monk
     monkeypatch.setattr("mobench.devices.device_state.machine", lambda: machine)
     monkeypatch.setattr("mobench.campaign.run_cells", lambda cells, **asked: asked)
     block = {"cell": "a", "incarnation": 0, "round": 0, "position": 0, "phase": "steady", "wall_ns": [1], "cpu_ns": 1}
+    cell = {"target": {"device": "desktop-cpu"}}
     with store.Journal(path) as log:
-        log.append("run", schema=store.SCHEMA, cells=[{"target": {"device": "desktop-cpu"}}], settings=settings, machine=machine, baseline="a")
+        log.append("run", schema=store.SCHEMA, cells=[cell], settings=settings, machine=machine, baseline="a")
         log.append("block", **block, t_s=1.5, involuntary_switches=0, steal_ticks=0)
     monkeypatch.setattr("mobench.campaign._again", lambda name, cell: cell)
     run = store.read(path)

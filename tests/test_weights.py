@@ -125,7 +125,7 @@ def test_a_file_is_recognised_by_its_keys_and_loaded_whole(tmp_path, name, layou
         "source": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "seed": None,
-        "layout": "torchvision" if name == "resnet50" else layout.library,  # the same names
+        "layout": "torchvision" if spec.family == "resnet" else layout.library,  # the same names
     }
     assert resolved.spec.bn_eps == layout.bn_eps
     assert resolved.preprocess == Preprocess(size=64)

@@ -1,4 +1,7 @@
-"""Every network by name: the papers' tables, one module a paper. A new network is an entry there, nothing else."""
+"""Every network by name: the papers' tables, one module a paper. A new network is an entry there.
+
+CONTRIBUTING.md lists the other places.
+"""
 
 from collections.abc import Mapping
 
