@@ -193,9 +193,11 @@ class PhoneHost:
 
     def __exit__(self, *exception: object) -> None:
         """Give the phone back as it was."""
-        with suppress(MobenchError):  # out of reach: the next run cleans
-            self._folder.clean()
-        self._stack.close()
+        try:
+            with suppress(MobenchError):  # out of reach: the next run cleans
+                Folder(self._adb).clean()  # a new one, which takes nothing of ours for alive, such as a push cut short
+        finally:
+            self._stack.close()
 
     def choose_cores(self, threads: int) -> tuple[int, ...]:
         """Return cores of one kind, as fast as there are so many of."""

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from standin import StandIn
 
 from mobench import devices, store
+from mobench.cli import cli
 from mobench.design import Settings
 from mobench.errors import BadInputError, LinkError, SessionError
 from mobench.measure import FRUITLESS, Campaign
@@ -134,6 +137,19 @@ def test_a_campaign_is_taken_up_under_the_conditions_it_began_with(on: str, tmp_
     assert devices.as_before({}) == {"check": False, "tool": None, "limits": None}
 
 
+def test_what_ctrl_c_cut_short_on_the_phone_is_removed_when_it_is_given_back(phone: StandIn) -> None:
+    with devices.PhoneHost([phone.serial]) as host:
+        left = phone.path(host._folder.scratch("push"))
+        assert left.is_dir()
+    assert not left.exists() and phone.processes() == []
+
+
 def test_a_desktop_is_not_cooled_and_says_so() -> None:
     with pytest.raises(BadInputError, match="they are for phones"):
         devices.open_host(["desktop-cpu"], limits=devices.Limits(cool_to_c=35.0))
+
+
+def test_outputs_are_not_compared_at_another_batch(tmp_path: Path) -> None:
+    (tmp_path / "a.tflite").touch()
+    done = CliRunner().invoke(cli, ["run", str(tmp_path / "a.tflite"), "--check", "--batch", "1", "--batch", "4"])
+    assert isinstance(done.exception, BadInputError) and "one image at a time" in str(done.exception)

@@ -302,3 +302,12 @@ def test_an_unplugged_phone_is_a_link_error_from_the_start(bench: Bench) -> None
     with pytest.raises(LinkError):
         bench.open("start()")
     assert time.monotonic() - began < 5 and issubclass(LinkError, MobenchError)
+
+
+def test_an_end_that_is_not_whole_is_one_line_too(bench: Bench) -> None:
+    with (
+        bench.open("""start(); hear(); os.write(1, b'\\x1e{"type":"end","st\\n'); hear()""") as session,
+        pytest.raises(SessionError, match="unreadable message"),
+    ):
+        session.time(lead_in=0, timed=3)
+    assert bench.left() == []

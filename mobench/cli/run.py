@@ -268,6 +268,8 @@ def command(
         raise BadInputError(
             "--tool", "it names the program of --runtime benchmark_model or onnxruntime_perf_test", "give both"
         )
+    if check and {*batches} - {1}:
+        raise BadInputError("--check", "it compares outputs of one image at a time", "leave --batch out")
     size = parse_shape(shape)
     host = context.with_resource(
         devices.open_host(

@@ -24,7 +24,7 @@ from runners.android import build, runtimes
 from runners.android.folder import Folder, transfer_s
 from runners.android.phone import Phone
 from runners.profile import phone_profile
-from runners.wire import GRACE_S, SEPARATOR, Session
+from runners.wire import GRACE_S, SEPARATOR, Session, decode
 
 HARNESS = "1"  # the version of android_harness/ that this mobench speaks with
 START_DEADLINE_S = 300.0  # a GPU may compile its programs for minutes
@@ -175,15 +175,15 @@ class AndroidSession(Session):
             text = line.rpartition(SEPARATOR)[2]
             if text == line:
                 self._said = line.decode(errors="replace")  # a phone whose adb has one channel for all
-            elif text.startswith(b'{"type":"begin"'):
-                begin = json.loads(text)
-                self._boot = begin["boot"]
+            elif text.startswith((b'{"type":"begin"', b'{"type":"end"')):
+                message = decode(line) or {}  # which refuses what is not whole
+                if message["type"] == "end":
+                    self._status = message.get("status")
+                    raise self._death(deadline_s)
+                self._boot = message.get("boot", "")
                 if self._place is not None:
-                    self._folder.running[self._place] = frozenset((begin["pid"], begin["parent"]))
+                    self._folder.running[self._place] = frozenset((message["pid"], message["parent"]))
                 continue
-            elif text.startswith(b'{"type":"end"'):
-                self._status = json.loads(text)["status"]
-                raise self._death(deadline_s)
             return line
 
     def _late(self, deadline_s: float) -> SessionError:
