@@ -137,7 +137,7 @@ def run_cells(
     measured = {core for cell in cells if cell.target.device.startswith("desktop") for core in cell.target.cores}
     with desktop.keep_off(measured):
         path = journal or store.new_path(results, _kind(cells), host.machine())
-        with store.Journal(path, wait=False) as log:
+        with store.Journal(path, wait=False, private=host.private()) as log:
             campaign = Campaign(
                 cells,
                 chosen,
@@ -150,10 +150,13 @@ def run_cells(
             )
             try:
                 campaign.run()
-            except KeyboardInterrupt as interrupt:
+            except BaseException as error:
                 if not path.stat().st_size:
-                    raise  # it came before the header: there is nothing to read
-                raise KeyboardInterrupt(str(path)) from interrupt
+                    path.unlink()  # it came before the header: there is nothing to read
+                    raise
+                if isinstance(error, KeyboardInterrupt):
+                    raise KeyboardInterrupt(str(path)) from error
+                raise
     return store.read(path)
 
 

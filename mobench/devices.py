@@ -15,7 +15,7 @@ from mobench import checking
 from mobench.downloads import cache_folder
 from mobench.errors import BadInputError, MobenchError
 from mobench.hosts import Care, Host, Session, Tell, Watch
-from mobench.records import DEVICES, TOOL_FORMATS, Cell, Check, Target
+from mobench.records import TOOL_FORMATS, Cell, Check, Target
 from runners import desktop, device_state, native_tools
 from runners.adb import Adb
 from runners.android import phone, sessions
@@ -40,8 +40,9 @@ class _Reference:
         """Compare a session's outputs with the file's own on this machine's CPU."""
         sha256 = cell.artifact.sha256
         if sha256 not in self._outputs:
-            runtime = next(name for name in DEVICES["desktop-cpu"] if name == cell.target.runtime)
-            with desktop.open_session(cell.artifact, Target(runtime=runtime), shape=self._shape) as reference:
+            with desktop.open_session(
+                cell.artifact, Target(runtime=cell.target.runtime), shape=self._shape
+            ) as reference:
                 outputs = reference.predict(checking.inputs(reference.ready))
                 named = f"{reference.ready.got} on this machine"
                 self._outputs[sha256] = named, checking.real(outputs, reference.ready.outputs[0])
@@ -95,6 +96,10 @@ class DesktopHost:
     def machine(self) -> dict[str, Any]:
         """Describe this machine."""
         return device_state.machine()
+
+    def private(self) -> tuple[str, ...]:
+        """Return nothing: a machine's name is in no journal."""
+        return ()
 
     def conditions(self) -> dict[str, Any]:
         """Return what else was asked, as `open_host` takes it again."""
@@ -214,6 +219,10 @@ class PhoneHost:
             "phone_id": _digest(serialno),
             "fixed_performance": getattr(self.care, "fixed", False),
         }
+
+    def private(self) -> tuple[str, ...]:
+        """Return the phone's serial number and adb's name of it, which errors call it by."""
+        return self.phone.serial, self.phone.serialno
 
     def conditions(self) -> dict[str, Any]:
         """Return what else was asked, as `open_host` takes it again."""

@@ -93,6 +93,10 @@ class Host(Protocol):
         """Describe it for the campaign's header."""
         ...
 
+    def private(self) -> tuple[str, ...]:
+        """Return words that must not stand in a journal, which may be published."""
+        ...
+
     def conditions(self) -> dict[str, Any]:
         """Return what was asked beside the cells, for a campaign that is taken up again."""
         ...

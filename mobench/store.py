@@ -26,18 +26,21 @@ if TYPE_CHECKING:
 
 SCHEMA = 3
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=dataclasses.asdict)
+_SERIAL_LENGTH = 6
 _LAST_BYTES = 4096  # what may hold the last line of a campaign that ended: its `end`
 
 
 class Journal:
     """An append-only campaign file. An event is a line, handed to the system whole before ``append`` returns."""
 
-    def __init__(self, path: Path, *, wait: bool = True) -> None:
+    def __init__(self, path: Path, *, wait: bool = True, private: Sequence[str] = ()) -> None:
         """Open, or make, the file. A last line that an earlier writer did not finish is removed.
 
         ``wait``: for another writer to finish, as those who share ``accuracy.jsonl`` do; else that is an error.
+        ``private``: words that stand in no line; shorter ones than a serial number would be found everywhere.
         """
         self.path = path
+        self._private = [word.encode() for word in private if len(word) >= _SERIAL_LENGTH]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -59,6 +62,8 @@ class Journal:
         if record is not None:  # not asdict, which copies every timing; it is for what lies deeper
             fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
         line = _ENCODER.encode({"event": event, **fields}).encode() + b"\n"
+        for word in self._private:
+            line = line.replace(word, b"SERIAL")
         end = os.lseek(self._file, 0, os.SEEK_END)
         try:
             if os.write(self._file, line) != len(line):

@@ -62,6 +62,10 @@ class FakeHost:
         """Return the least that a journal's header has of a machine."""
         return {"cpu": "fake", "cores": 1}
 
+    def private(self) -> tuple[str, ...]:
+        """Return nothing."""
+        return ()
+
     def conditions(self) -> dict[str, Any]:
         """Return nothing."""
         return {}

@@ -105,6 +105,9 @@ def test_a_pulled_cable_pauses_and_the_campaign_goes_on(phone: StandIn, tflite_m
     run = store.read(Path(cells[0]["journal"]))
     assert len(run.pauses) == 1 and run.pauses[0]["boot"] == "same" and not run.failures
     assert all(cell["p50_ms"] > 0 for cell in cells)
+    text = run.path.read_text()
+    assert phone.serial not in text and phone.getprop("ro.serialno") not in text, "a serial number is personal"
+    assert "phone SERIAL" in text or "SERIAL" in run.pauses[0]["why"]
     clean(phone)
 
 
