@@ -15,6 +15,7 @@ from typing import Any, Literal
 from mobench import __version__, artifacts, checking
 from mobench.errors import BadInputError, LinkError, MobenchError, SessionError
 from mobench.files import write_text
+from mobench.profile.operators import overhead
 from mobench.records import RUNTIME_FORMATS, Artifact, Cell, Ready, Target
 from runners import desktop
 from runners.adb import Adb
@@ -29,6 +30,7 @@ _SPAN_S = 1.0  # of what is timed where a check looks at the effect of something
 _GONE_S = 20.0  # for a process to end after its input has
 _LEAST_MS = 1.0  # of an inference, to tell threads by their effect
 _MOST = 1_000_000  # inferences in a request
+_MOST_OF_WHOLE = 1.1  # of an inference, that its operators can take: their clock counts whole microseconds
 Said = tuple[str, dict[str, Any]]  # a line for people, and the figures behind it
 
 
@@ -180,6 +182,31 @@ def _enough(session: sessions.AndroidSession) -> int:
     return min(_MOST // 4, max(5, round(_SPAN_S * 1e9 / min(wall_ns))))
 
 
+def _profiles(device: str, runtime: str, provider: str) -> Callable[[_Bench], Said]:
+    def check(bench: _Bench) -> Said:
+        with bench.open(bench.target(device, runtime, provider)) as session:
+            try:
+                profile = session.profile(turns=3, lead_in=1, timed=5, deadline_s=300)
+            except LinkError:
+                raise
+            except SessionError as error:
+                if device != "android-gpu":
+                    raise
+                raise _SkippedError(str(error)) from error  # not every accelerator has a profiler
+        found = overhead(profile)
+        figures = dataclasses.asdict(found) | {
+            "source": profile.source,
+            "notes": profile.notes,
+            "kernels": sorted({operator.kernel for operator in profile.operators}),
+        }
+        said = f"{len(profile.operators)} operators sum to {found.operators_ms:.3f} of {found.profiled_ms:.3f} ms"
+        if not profile.operators or found.operators_ms > _MOST_OF_WHOLE * found.profiled_ms:
+            raise SessionError(f"profile in {runtime}", said, "send this report")
+        return said, figures
+
+    return check
+
+
 def _threads(bench: _Bench) -> Said:
     many = 4 if len(bench.phone.cores) >= 4 else 2
     busy = {}
@@ -284,6 +311,9 @@ CHECKS: Mapping[str, Callable[[_Bench], Said]] = {
     "litert-gpu-fp32": _computes("android-gpu", "litert", "gpu-fp32"),
     "litert-gpu-fp16": _computes("android-gpu", "litert", "gpu-fp16"),
     "waits": _waits,
+    "litert-profile": _profiles("android-cpu", "litert", "xnnpack"),
+    "ort-profile": _profiles("android-cpu", "ort", "cpu"),
+    "gpu-profile": _profiles("android-gpu", "litert", "gpu-fp16"),
     "threads": _threads,
     "cores": _cores,
     "deadline": _deadline,

@@ -23,7 +23,8 @@ from mobench.cli import profile as verb
 from mobench.errors import BadInputError, SessionError
 from mobench.profile import ceilings
 from mobench.records import Operator, Profile, Ready, Target
-from runners import desktop, litert
+from runners import adb, desktop, litert
+from runners.android.sessions import AndroidSession
 from runners.profile import matmul_files, phone_profile
 
 ASKED = {"turns": 2, "lead_in": 1, "timed": 3}
@@ -191,6 +192,9 @@ def test_a_gpus_operators_and_those_of_a_file_nobody_here_reads_keep_their_names
     tflite_model: Path, tmp_path: Path
 ) -> None:
     gpu = read(account(), tflite_model, ready(asked="GPU fp16"))
+    whole = {"label": "LITERT_CL", "index": 3, "inside": False, "ns": [8000, 8000]}
+    with pytest.raises(SessionError, match="tells no times inside it; profile it on the CPU"):
+        read(account(events=[whole]), tflite_model, ready(asked="GPU fp16"))
     (tmp_path / "odd.tflite").write_bytes(b"odd")
     odd = read(account(), tmp_path / "odd.tflite", ready())
     for profile in (gpu, odd):
@@ -258,6 +262,28 @@ def test_both_runtimes_are_profiled_on_a_phone_under_its_own_ceilings(
     head = again.stdout.splitlines()[0]
     assert head.startswith("matmul-256-fp32.tflite, LiteRT on the CPU of Google Pixel") and "of ceiling" in again.stdout
     assert (tmp_path / "roof.svg").is_file()
+
+
+@pytest.mark.usefixtures("equipped", "small_ceilings")
+def test_a_cable_pulled_before_the_trace_is_here_is_one_line_and_nothing_stays_on_the_phone(
+    phone: StandIn, onnx_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = AndroidSession._fetch
+
+    def cut(session: AndroidSession, path: str, folder: Path) -> Path:
+        phone.cut()
+        return fetch(session, path, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AndroidSession, "_fetch", cut)
+        patch.setattr(adb, "RETRY_WAIT_S", 0.5)
+        result = profile(onnx_model, "--device", "android-cpu")
+    assert result.return_value == 1 and not result.stdout.strip()
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert error.startswith(f"error: phone {phone.serial}")
+    phone.plug_in()
+    assert profile(onnx_model, "--device", "android-cpu").return_value == 0
+    assert phone.processes() == [] and not list(phone.path("/data/local/tmp/mobench/run").iterdir())
 
 
 @pytest.mark.usefixtures("equipped")

@@ -15,7 +15,7 @@ from standin import tools
 from mobench import selftest
 from mobench.cli import cli
 from mobench.errors import SessionError
-from mobench.records import Target, Timing
+from mobench.records import Operator, Profile, Target, Timing
 from runners.android import build, runtimes
 
 README = Path(__file__).resolve().parents[1] / "android_harness" / "README.md"
@@ -61,7 +61,9 @@ def test_every_check_holds_on_a_stand_in(equipped, phone, tflite_model, onnx_mod
     assert list(rows) == list(selftest.CHECKS)
     assert {name: row["said"] for name, row in rows.items() if row["status"] == "no"} == {} and done.return_value == 0
     gpu = {"litert-gpu-fp32", "litert-gpu-fp16", "waits"} if tools.vulkan() is None else set()
-    assert {name for name, row in rows.items() if row["status"] == "skipped"} == {"threads", *gpu}
+    assert {name for name, row in rows.items() if row["status"] == "skipped"} == {"threads", "gpu-profile", *gpu}
+    assert rows["litert-profile"]["figures"]["kernels"] and " operators sum to " in rows["ort-profile"]["said"]
+    assert gpu or "Profile is not implemented" in rows["gpu-profile"]["said"], "software Vulkan is WebGPU's"
     assert "less than 1 ms" in rows["threads"]["said"]
     loader = rows["loader"]
     assert loader["figures"]["hello"]["versions"]["abi"] == "x86_64" and "pages of 4 KiB" in loader["said"]
@@ -98,10 +100,13 @@ def test_a_check_that_is_skipped_or_falls_does_not_keep_the_others_from_running(
 class _Scripted:
     """A bench whose sessions take as long as they say and keep as many cores busy as they say."""
 
-    def __init__(self, *, latency_ms=10.0, true_ms=None, busy=lambda threads: threads, cores=None, late=True):
+    def __init__(
+        self, *, latency_ms=10.0, true_ms=None, told_ms=9.0, busy=lambda threads: threads, cores=None, late=True
+    ):
         self.phone = SimpleNamespace(cores=(0, 1), android="9", has_fixed_performance=False)
         self.latency_ns = round(latency_ms * 1e6)
         self.true_ns = round((true_ms or latency_ms) * 1e6)
+        self.told_ns = round(told_ms * 1e6)
         self.busy, self.cores, self.late = busy, cores, late
         self.now_ns = 0
         self.left = []
@@ -127,6 +132,11 @@ class _Scripted:
                 cpu_ns = round(sum(wall_ns) * bench.busy(target.threads))
                 return Timing(wall_ns=wall_ns, cpu_ns=cpu_ns, involuntary_switches=0)
 
+            def profile(self, *, turns, lead_in, timed, deadline_s):
+                whole, told = (bench.latency_ns,) * turns * timed, (bench.told_ns,) * turns * timed
+                one = Operator(name="a", kind="A", kernel="k", path=(), precision="", macs=0, moved_bytes=0, ns=told)
+                return Profile(source="s", tick_ns=1000, plain_ns=whole, profiled_ns=whole, operators=(one,))
+
             def state(self, paths):
                 return dict.fromkeys(paths, "1800000")
 
@@ -150,6 +160,8 @@ def check(name, monkeypatch, **script):
     [
         ("waits", {}, "ok", "100 more inferences took 1000 ms here and 1000 ms by the phone's clock"),
         ("waits", {"latency_ms": 0.3, "true_ms": 17}, "no", "not those of finished work"),  # as LiteRT#9521
+        ("litert-profile", {}, "ok", "1 operators sum to 9.000 of 10.000 ms"),
+        ("ort-profile", {"told_ms": 12}, "no", "1 operators sum to 12.000 of 10.000 ms"),
         ("threads", {}, "ok", "one thread keeps 1.00 cores busy, 2 threads 2.00"),
         ("threads", {"busy": lambda threads: 1}, "no", "2 threads 1.00"),  # as LiteRT#3360
         ("threads", {"busy": lambda threads: 2}, "no", "one thread keeps 2.00"),

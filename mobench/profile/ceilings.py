@@ -37,7 +37,7 @@ def ceiling_for(
     remeasure: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Ceiling:
-    """Return the ceilings of this machine with so many threads: those in the cache, or measured now and kept.
+    """Return the ceilings of a device with so many threads: those in the cache, or measured now and kept.
 
     Args:
         host: the device, entered.

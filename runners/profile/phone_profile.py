@@ -89,6 +89,9 @@ def _of_events(
     events: Sequence[Mapping[str, Any]], path: Path, ready: Ready, *, batch: int, shape: tuple[int, ...], gpu: bool
 ) -> tuple[list[Operator], tuple[str, ...]]:
     if gpu:
+        if not all(event["inside"] for event in events):  # the whole of it, or what its queue took
+            why = "the GPU accelerator tells no times inside it"
+            raise SessionError(f"profile of {path.name}", why, "profile it on the CPU")
         return [_nameless(event, position) for position, event in enumerate(events)], (_ON_GPU,)
     try:
         # Heavy, and not there on every machine that has a phone.
