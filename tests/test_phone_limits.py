@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from standin import StandIn
 
-from mobench import devices, store
+from mobench import campaign, devices, store
 from mobench.cli import cli
 from mobench.design import Settings
 from mobench.errors import BadInputError, LinkError, SessionError
@@ -142,6 +142,24 @@ def test_what_ctrl_c_cut_short_on_the_phone_is_removed_when_it_is_given_back(pho
         left = phone.path(host._folder.scratch("push"))
         assert left.is_dir()
     assert not left.exists() and phone.processes() == []
+
+
+def test_a_phone_that_goes_before_a_campaign_begins_leaves_no_empty_journal(tmp_path: Path) -> None:
+    class Gone(FakeHost):
+        def __init__(self) -> None:
+            super().__init__(lambda cell: None)
+            self.answers = iter([{"cpu": "phone", "cores": 8}])
+
+        def machine(self) -> dict[str, object]:
+            for answer in self.answers:
+                return answer
+            raise LinkError("phone", "unplugged", "plug it in")
+
+    file = Artifact(path=Path(A), sha256=A, size_bytes=1, format="tflite", name="a")
+    cells = make_cells([file], [Target(device="android-cpu", runtime="litert")])
+    with pytest.raises(LinkError):
+        campaign.run_cells(cells, host=Gone(), results=tmp_path)
+    assert not list(tmp_path.rglob("*.jsonl"))
 
 
 def test_a_desktop_is_not_cooled_and_says_so() -> None:
