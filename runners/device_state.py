@@ -51,6 +51,7 @@ _MACHINE = (
     "/sys/class/dmi/id/sys_vendor",
     "/proc/device-tree/hypervisor/compatible",
     _BOARD,
+    f"{CPU}/present",
     f"{CPU}/cpu0/cpufreq/scaling_governor",
 )
 _LOAD = ("/proc/stat", "/proc/loadavg", "/proc/meminfo", _THERMAL, _BATTERY, _POWER)
@@ -249,6 +250,13 @@ def _available_mb(found: Mapping[str, str]) -> int | None:
     return int(available[1]) // 1024 if available else None
 
 
+def _count_cores(found: Mapping[str, str]) -> int | None:
+    """Return how many cores there are; cpuinfo leaves out those that a phone has switched off for now."""
+    present = re.findall(r"(\d+)(?:-(\d+))?", found.get(f"{CPU}/present", ""))
+    listed = len(re.findall(r"^processor\s*:", found.get("/proc/cpuinfo", ""), re.MULTILINE))
+    return sum(int(last or first) - int(first) + 1 for first, last in present) or listed or None
+
+
 def energy_between(before_uj: int, after_uj: int, range_uj: int) -> int:
     """Return what a package's raw counter rose by; it begins anew at ``range_uj`` (``max_energy_range_uj``)."""
     return after_uj - before_uj + (range_uj if after_uj < before_uj else 0)
@@ -287,7 +295,7 @@ def machine(source: Source | None = None) -> dict[str, Any]:
     system = re.search(r'^PRETTY_NAME="?([^"\n]+)', found.get("/etc/os-release", ""), re.MULTILINE)
     kernel = [found[path] for path in ("/proc/sys/kernel/ostype", "/proc/sys/kernel/osrelease") if path in found]
     info.setdefault("arch", found.get("/proc/sys/kernel/arch"))
-    info.setdefault("cores", len(re.findall(r"^processor\s*:", found.get("/proc/cpuinfo", ""), re.MULTILINE)) or None)
+    info.setdefault("cores", _count_cores(found))
     info.setdefault("kernel", " ".join(kernel) or None)
     info |= {
         "memory_mb": int(memory[1]) // 1024 if memory else None,

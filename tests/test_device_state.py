@@ -388,3 +388,11 @@ def test_what_our_children_take_is_not_the_others() -> None:
     assert device_state.Watch().steal_ticks() >= 0
     ended = device_state._ticks(Files().read_many(["/proc/stat", f"/proc/{os.getpid()}/stat"]), [os.getpid()])
     assert ended and ended.ours is not None and ended.ours >= living.ours
+
+
+def test_cores_that_a_phone_has_switched_off_are_counted_too(tmp_path: Path) -> None:
+    """Else a campaign could not be taken up: the phone would be another one while two cores sleep."""
+    write(tmp_path, {"/proc/cpuinfo": "\n\n".join(f"processor\t: {core}" for core in (0, 1, 2, 3, 6, 7))})
+    assert device_state.machine(Files(tmp_path))["cores"] == 6
+    write(tmp_path, {"/sys/devices/system/cpu/present": "0-7"})
+    assert device_state.machine(Files(tmp_path))["cores"] == 8
