@@ -106,7 +106,8 @@ def program_failure(what: str, status: int, words: str) -> SessionError:
     if status == 126 or (status != 0 and "Permission denied" in last):
         return SessionError(what, f"the phone does not let it run: {last}", "run in /data/local/tmp, chmod 755")
     if status == 127:
-        return SessionError(what, f"the phone does not find it: {last}", "run again, it is then pushed anew")
+        # The launcher has seen that the file is there: what is not is its loader, `/system/bin/linker64`.
+        return SessionError(what, f"the phone cannot start it: {last}", "is it built for Android and this phone's ABI?")
     if status == 137:
         return DeathError(what, "the phone's system killed it", "it is out of memory: close apps, take a smaller model")
     if status == 142:

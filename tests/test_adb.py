@@ -383,7 +383,7 @@ def test_a_killed_program_is_told(phone: StandIn) -> None:
             "use android-cpu",
         ),
         (1, 'CANNOT LINK EXECUTABLE: dlopen failed: library "libLiteRt.so" not found', "mobench android setup"),
-        (127, "sh: /data/local/tmp/x: inaccessible or not found", "pushed anew"),
+        (127, "sh: /data/local/tmp/x: inaccessible or not found", "this phone's ABI"),
         (142, "", "within its deadline"),
         (139, "", "signal 11"),
         (3, "a\nlast words\n\n", "exit status 3): last words"),
