@@ -23,6 +23,7 @@ from runners.adb_failures import CABLE, STATES, BrokenLinkError, failure, progra
 
 HOST_S = 20.0  # for what adb's server answers by itself, its start included
 PING_S = 5.0
+LOOK_S = 10.0  # where a phone is silent for so long it is asked whether it still answers: a link can be mute and stay
 RETRY_WAIT_S = 10.0  # for a link to come back before the one retry
 POLL_S = 0.25
 _NO_STATUS = 255  # adb's own status, since version 30 or so, where the link goes before the phone tells one
@@ -88,8 +89,8 @@ class Adb:
             SessionError: no answer in time from a phone that is there, or a script that its shell cannot read.
         """
         if idempotent:
-            return self._with_retry(lambda: self._shell(script, deadline_s))
-        return self._shell(script, deadline_s)
+            return self._with_retry(lambda: self._shell(script, deadline_s, looks=True))
+        return self._shell(script, deadline_s, looks=False)  # it may be a measurement, which nobody disturbs
 
     def push(self, source: Path, target: str, *, deadline_s: float = 300.0) -> None:
         """Copy a file or folder to the phone, trying again once where the link breaks.
@@ -153,12 +154,12 @@ class Adb:
                     reconnected = time.monotonic() - began
             time.sleep(min(POLL_S, max(0.0, deadline_s - waited_s)))
 
-    def _shell(self, script: str, deadline_s: float) -> Answer:
+    def _shell(self, script: str, deadline_s: float, *, looks: bool) -> Answer:
         mark = f"mobench-{secrets.token_hex(6)}:"
         # When its host goes, adbd sends the shell a SIGHUP, which reaches what runs in it only through the trap; and a
         # shell acts on a signal while it waits, not while a command runs in the foreground.
         text = f"echo {mark}\ntrap 'kill 0' HUP\n(\n{script}\n) &\nwait $!\necho {mark}$?"
-        done = self._run(("shell", text), deadline_s)
+        done = self._run(("shell", text), deadline_s, looks=looks)
         # What comes before the first mark is not the script's: old adb's chatter, a banner of the phone's shell.
         if whole := re.search(rf"{mark}\r?\n(.*){mark}(\d+)\r?\n", done.stdout, re.DOTALL):
             return Answer(status=int(whole[2]), out=whole[1], err=without_chatter(done.stderr))
@@ -172,21 +173,25 @@ class Adb:
         raise BrokenLinkError(self._what, "its answer broke off", CABLE)
 
     def _transfer(self, arguments: Sequence[str], deadline_s: float) -> None:
-        done = self._run(arguments, deadline_s)
+        done = self._run(arguments, deadline_s, looks=True)
         if done.returncode == 0:
             return
         said = without_chatter(done.stdout) + without_chatter(done.stderr)
         # A pull that is cut off prints its progress and no reason.
         raise failure(self._what, said) or BrokenLinkError(self._what, f"{arguments[0]} broke off", CABLE)
 
-    def _run(self, arguments: Sequence[str], deadline_s: float) -> subprocess.CompletedProcess[str]:
+    def _run(self, arguments: Sequence[str], deadline_s: float, *, looks: bool) -> subprocess.CompletedProcess[str]:
+        """Run adb; ``looks``: give up early where the phone answers nothing else meanwhile either."""
+        began = time.monotonic()
         try:
-            return _call(self.command(*arguments), deadline_s)
+            return _call(self.command(*arguments), deadline_s, go_on=self._answers_at_last if looks else None)
         except subprocess.TimeoutExpired:
-            if self._answers():
+            waited_s = time.monotonic() - began
+            if waited_s >= deadline_s and self._answers():
                 why = f"{arguments[0]}: not done in {deadline_s:g} s, though the phone answers"
                 raise SessionError(self._what, why, "is it busy or hot? run again") from None
-            raise BrokenLinkError(self._what, f"no answer in {deadline_s:g} s", STATES["offline"]) from None
+            why = f"no answer in {min(deadline_s, round(waited_s, 1)):g} s"
+            raise BrokenLinkError(self._what, why, STATES["offline"]) from None
 
     def _with_retry(self, act: Callable[[], _Result]) -> _Result:
         try:
@@ -199,6 +204,10 @@ class Adb:
     def _answers(self) -> bool:
         """Say whether a command comes through: a link may be listed as ready and be dead."""
         return self._says("echo here") == "here"
+
+    def _answers_at_last(self) -> bool:
+        """Ask twice: behind a large file a short command may have to wait."""
+        return self._answers() or self._answers()
 
     def _says(self, script: str) -> str | None:
         """Return what a short command prints, empty where it fails; None where no answer comes."""
@@ -259,12 +268,37 @@ def attached(program: str = "adb") -> tuple[Attached, ...]:
     return tuple(found)
 
 
-def _call(command: Sequence[str], deadline_s: float) -> subprocess.CompletedProcess[str]:
-    """Run adb; raises subprocess.TimeoutExpired, and BadInputError where there is no adb."""
+def _call(
+    command: Sequence[str], deadline_s: float, *, go_on: Callable[[], bool] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run adb; raises subprocess.TimeoutExpired, and BadInputError where there is no adb.
+
+    ``go_on`` is asked every LOOK_S seconds; where it says no, that is a TimeoutExpired too.
+    """
+    end = time.monotonic() + deadline_s
     try:
-        return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=deadline_s
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
         )
     except OSError as error:
         mend = "install it (Debian: apt install adb; or Android's platform-tools), or put its folder on PATH"
         raise BadInputError(f"adb program {command[0]}", error.strerror or str(error), mend) from None
+    with process:
+        try:
+            while True:
+                left_s = max(0.0, end - time.monotonic())
+                try:
+                    out, err = process.communicate(timeout=left_s if go_on is None else min(left_s, LOOK_S))
+                except subprocess.TimeoutExpired:
+                    if left_s <= LOOK_S or go_on is None or not go_on():
+                        raise
+                else:
+                    return subprocess.CompletedProcess(command, process.returncode, out, err)
+        except BaseException:
+            process.kill()
+            raise

@@ -6,6 +6,7 @@ A session is one live process that holds one model in one runtime. android_harne
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
@@ -58,6 +59,7 @@ class Session:
 
     ready: Ready
     _patience_s = 2.0  # how long a child that was asked to end may take
+    _look_s = math.inf  # how long nothing may come before somebody looks
 
     def __init__(self, command: Sequence[str], *, label: str, env: Mapping[str, str], start_deadline_s: float) -> None:
         """Start the child and wait until its model is loaded and has run once.
@@ -215,15 +217,21 @@ class Session:
         poll = select.poll()  # select() fails beyond 1,024 descriptors
         poll.register(descriptor, select.POLLIN)
         while b"\n" not in self._buffer:
-            left_ms = (end - time.monotonic()) * 1000
-            if left_ms <= 0 or not poll.poll(left_ms):
+            left_s = end - time.monotonic()
+            if left_s <= 0:
                 raise self._late(deadline_s)
+            if not poll.poll(min(left_s, self._look_s) * 1000):
+                self._look()
+                continue
             chunk = os.read(descriptor, 1 << 16)
             if not chunk:
                 raise self._death(deadline_s)
             self._buffer += chunk
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line
+
+    def _look(self) -> None:
+        """Do what is to be done while nothing comes, every so often; a session over a cable looks after its phone."""
 
     def _late(self, deadline_s: float) -> SessionError:
         """End the child, which did not answer, and say so. A session over a cable says more."""

@@ -263,6 +263,42 @@ def test_a_dead_link_that_adb_calls_ready_is_found_and_renewed(phone: StandIn) -
     assert adb.wait(15)
 
 
+def test_a_copy_to_a_mute_phone_is_given_up_long_before_its_deadline(
+    phone: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_S", 0.3)
+    adb, sent = Adb(phone.serial), tmp_path / "sent"
+    sent.write_bytes(os.urandom(3_000_000))
+    began = time.monotonic()
+    phone.faults.arm(Fault(kind="hang", after_bytes=700_000))
+    adb.push(sent, "/data/local/tmp/big", deadline_s=300)
+    assert phone.path("/data/local/tmp/big").read_bytes() == sent.read_bytes()
+    assert len(phone.faults.happened) == 1 and time.monotonic() - began < 30
+    phone.hang()
+    assert "no answer in " in message(lambda: adb.pull("/data/local/tmp/big", tmp_path / "came"), BrokenLinkError)
+    assert time.monotonic() - began < 60
+    phone.heal()
+    assert adb.wait(15)
+
+
+def test_a_phone_that_is_busy_for_long_and_answers_is_waited_for(
+    phone: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_S", 0.1)
+    monkeypatch.setattr(module, "PING_S", 5.0)
+    adb = Adb(phone.serial)
+    looks: list[bool] = []
+    answers = Adb._answers
+    monkeypatch.setattr(Adb, "_answers", lambda self: looks.append(answers(self)) or looks[-1])
+    assert adb.shell("sleep 1; echo done", idempotent=True).out == "done\n"
+    assert looks and all(looks)
+    with pytest.raises(SessionError, match=r"not done in 0\.5 s, though the phone answers"):
+        adb.shell("sleep 3", deadline_s=0.5, idempotent=True)
+    count = len(looks)
+    adb.shell("sleep 1")
+    assert len(looks) == count, "what may be a measurement is not disturbed"
+
+
 def test_a_server_is_not_restarted_under_another_phone(standin: Callable[..., StandIn]) -> None:
     away, used = standin("pixel"), standin("samsung")
     away.cut()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,6 +233,32 @@ def test_silence_ends_at_the_deadline_and_asks_why(
     bench.adb.unplugged = False
     session.close()
     assert not lives(pid) and bench.left() == []
+
+
+def test_a_session_that_starts_for_minutes_is_waited_for_while_its_phone_answers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions.AndroidSession, "_look_s", 0.1)
+    with bench.open("time.sleep(1); start(); hear(); time.sleep(0.5); say(TIMING); hear()") as session:
+        looks = bench.adb.scripts.count(f"cat {BOOT}")
+        assert looks
+        session.time(lead_in=0, timed=2)
+        assert bench.adb.scripts.count(f"cat {BOOT}") == looks, "nobody looks while something is timed"
+    began = time.monotonic()
+
+    def unplug_at_the_start() -> None:
+        while not bench.folder.processes():
+            time.sleep(0.01)
+        bench.adb.unplugged = True
+
+    threading.Thread(target=unplug_at_the_start, daemon=True).start()
+    with pytest.raises(LinkError, match="not found"):
+        bench.open("time.sleep(300)", start_deadline_s=300.0)
+    assert time.monotonic() - began < 30
+    bench.adb.unplugged = False
+    with bench.open("start(); hear()"):
+        assert len(bench.left()) == 3, "its own folder, its owner and its process: what was left is gone"
+    assert bench.left() == []
 
 
 def test_a_harness_that_ignores_its_end_is_ended(bench: Bench) -> None:

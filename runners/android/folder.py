@@ -25,6 +25,8 @@ LIMIT_MB = 2048
 SPARE_KB = 64 << 10  # storage that a push leaves free: a full phone misbehaves
 # A link that hangs is not waited for longer than the slowest Wi-Fi takes: so many seconds, and one more for each MB.
 TRANSFER_S = 20.0
+SCRIPT_S = 30.0
+AGAIN_S = 5.0  # where the link was lost: a mute one is not waited for once a session, and `clean` does what is left
 # Android 8 and later has sha256sum; before, toybox brought only the others.
 _SUMS = 'sums() { sha256sum "$@" 2>/dev/null || sha1sum "$@" 2>/dev/null || md5sum "$@"; }'
 _ALGORITHMS = {64: "sha256", 40: "sha1", 32: "md5"}
@@ -98,6 +100,10 @@ class Folder:
         """Return the ids, on the phone, of what runs there for this process."""
         return frozenset().union(*self.running.values())
 
+    def lose(self) -> None:
+        """Note that the link is lost: the next session ends what was left running, and nobody waits long for it now."""
+        self._left_behind = True
+
     def forget(self) -> None:
         """Look again at what is on the phone before relying on it: somebody may have emptied the folder."""
         self._used.clear()
@@ -119,12 +125,15 @@ class Folder:
             LinkError: the phone is out of reach; the next `scratch` or `clean` does it.
             SessionError: its process cannot be ended.
         """
+        self._remove(folder, AGAIN_S if self._left_behind else SCRIPT_S)
+
+    def _remove(self, folder: str, deadline_s: float) -> None:
         self._scratch.discard(folder)
         d = shlex.quote(folder)
         script = f'{_PROCESS}\nl=$(end {d}/stat); if [ -n "$l" ]; then echo left; else rm -rf {d}; fi'
         # Not tried again: sessions are closed one after the other, and on a lost link each would wait for it.
         try:
-            said = self._shell(script, what="it cannot be removed", idempotent=False)
+            said = self._shell(script, what="it cannot be removed", idempotent=False, deadline_s=deadline_s)
         except LinkError:
             self._left_behind = True
             raise
@@ -165,7 +174,7 @@ done"""
             if folder not in self._scratch and not _lives(owner, process_lives=state == "alive"):
                 strays.append(folder)
         for folder in strays:
-            self.remove(folder)
+            self._remove(folder, SCRIPT_S)
         self._left_behind = False
         with self._lock:
             self._make_room(0)
@@ -249,8 +258,8 @@ set -- $(ls -tr); if [ $# -gt 0 ]; then du -ks "$@"; fi"""
             raise BadInputError(str(path), error.strerror or str(error), "check the path") from error
         return self._sums[key]
 
-    def _shell(self, script: str, *, what: str, idempotent: bool = True) -> str:
-        answer = self._adb.shell(script, idempotent=idempotent)
+    def _shell(self, script: str, *, what: str, idempotent: bool = True, deadline_s: float = SCRIPT_S) -> str:
+        answer = self._adb.shell(script, idempotent=idempotent, deadline_s=deadline_s)
         if answer.status:
             words = (answer.err or answer.out).strip().splitlines()
             why = f"{what} ({words[-1] if words else f'exit status {answer.status}'})"

@@ -18,7 +18,7 @@ import numpy as np
 
 from mobench.errors import BadInputError, LinkError, MobenchError, SessionError
 from mobench.records import DEVICES, RUNTIME_FORMATS, Artifact, Profile, Target
-from runners.adb import Adb
+from runners.adb import LOOK_S, Adb
 from runners.adb_failures import CABLE, program_failure
 from runners.android import build, runtimes
 from runners.android.folder import Folder, transfer_s
@@ -53,6 +53,7 @@ class AndroidSession(Session):
     """The host's side of one session on a phone."""
 
     _patience_s = 5.0  # over a cable
+    _look_s = LOOK_S
 
     def __init__(
         self,
@@ -186,6 +187,12 @@ class AndroidSession(Session):
                 continue
             return line
 
+    def _look(self) -> None:
+        """While the session starts, which may take minutes, see that the phone answers; later that would disturb."""
+        if not hasattr(self, "ready") and (lost := self._lost()):
+            self._process.kill()
+            raise lost
+
     def _late(self, deadline_s: float) -> SessionError:
         late = super()._late(deadline_s)
         return self._lost() or late
@@ -216,6 +223,7 @@ class AndroidSession(Session):
         try:
             boot = self._adb.shell(f"cat {_BOOT}", deadline_s=10.0).out.strip()
         except LinkError as error:
+            self._folder.lose()
             return error
         except SessionError:
             return None  # it answers, if slowly
