@@ -16,14 +16,14 @@ from mobench.errors import BadInputError, DeathError, LinkError, MobenchError, S
 from mobench.hosts import Host, Session
 from mobench.plan import describe
 from mobench.precision import Known
-from mobench.records import Block, Cell, DeviceState, Failure, Ready, Run
+from mobench.records import Block, Cell, Failure, Ready, Run
 from mobench.stats import block_ns, is_trending
 from mobench.store import SCHEMA, Journal, now
+from mobench.tending import Tending
 
 DEADLINE_FACTOR = 10  # a block may take this many times as long as its inferences would at the first one's pace
 WARMUP_BLOCKS = 60
 WARMUP_S = 1.0
-STATE_S = 10.0  # the machine's state is recorded at least this often
 SYNC_S = 1.0  # the journal is on the disk itself, safe from a power cut, at least this often
 TELL_S = 0.1  # progress is shown at most this often: drawing it takes longer than a tiny model's block
 SPARE_MB = 512  # memory that is left free when sessions are loaded side by side
@@ -74,7 +74,10 @@ class Campaign:
         self._timed: dict[str, int] = {}
         self._versions: dict[str, Mapping[str, str]] = {}
         self._resumed, self._shape, self._timed_now = resumed is not None, shape, False
-        self._first = self._spent_s = self._synced = self._stated = 0.0
+        self._first = self._spent_s = self._synced = 0.0
+        self._tending = Tending(
+            host.watch, host.care, journal, elapsed=self._elapsed, pause=self._off_the_clock, say=self._say
+        )
         self._incarnation = self._fruitless = 0
         self._told = -TELL_S
         if resumed is not None:
@@ -191,6 +194,14 @@ class Campaign:
                 return "precise"
             if self._elapsed() + starting >= budget:
                 return "budget"
+
+    def _off_the_clock(self, wait: Callable[[], float]) -> float:
+        """Wait; where there was something to wait for, the time that takes is not the campaign's."""
+        began = self._clock()
+        waited_s = wait()
+        if waited_s:
+            self._first += self._clock() - began
+        return waited_s
 
     def _reconnect(self, error: LinkError) -> None:
         """Wait until the device is back; the time that takes is not the campaign's.
@@ -316,17 +327,17 @@ class Campaign:
         lost_s = 0.0  # in rounds that did not count, which are repeated, though not for ever
         try:
             while live and (number == 0 or self._elapsed() < until + min(lost_s, self._settings.budget_s)):
-                before = self._cool()
+                before = None if self._settings.sustain_s else self._tending.begin()
                 began = self._elapsed()
                 self._tell(f"start {self._incarnation + 1}, round {number + 1}, {len(live)} cells")
                 timed = self._round(live, number, shuffled, survivors)
-                if self._counts(before, number):
+                if self._tending.counts(before, self._incarnation, number):
                     for cell_id, figure in timed.items():
                         figures[cell_id][number] = figure
                 else:
                     lost_s += self._elapsed() - began
                 number += 1
-                self._keep_state()
+                self._tending.keep_state()
         finally:  # what a pulled cable cuts off was measured all the same
             self._known.add_start(figures)
         for cell_id in survivors:
@@ -352,35 +363,6 @@ class Campaign:
                     timed[one.cell.id] = block_ns(block)
         self._at = None
         return timed
-
-    def _cool(self) -> DeviceState | None:
-        """Wait, off the campaign's clock, until the device may be measured; return its state, None for a desktop."""
-        if self._care is None or self._settings.sustain_s:
-            return None
-        began = self._clock()
-        if self._care.ready(self._say):
-            self._first += self._clock() - began
-        return self._state()
-
-    def _counts(self, before: DeviceState | None, number: int) -> bool:
-        """Return whether the device let a round be what it was to be; journal why where it did not."""
-        if before is None or self._care is None:
-            return True
-        why = self._care.verdict(before, self._state())
-        if why:
-            self._journal.append("set_aside", incarnation=self._incarnation, round=number, why=why)
-        return not why
-
-    def _state(self) -> DeviceState:
-        state = self._watch.state("during", self._elapsed())
-        self._journal.append("state", state)
-        self._stated = state.t_s
-        return state
-
-    def _keep_state(self) -> None:
-        """Between rounds, now and then: record the machine's state."""
-        if self._elapsed() - self._stated >= STATE_S:
-            self._state()
 
     def _block(self, one: _Live, number: int, position: int, phase: Any, *, lead_in: int, timed: int) -> Block:
         expected_s = (lead_in + timed) * one.session.ready.first_ns / 1e9

@@ -133,6 +133,14 @@ def test_cooling_down_is_not_the_campaigns_time(tmp_path: Path) -> None:
     assert ended == "precise" and max(block.t_s for block in run.blocks) < 60
 
 
+def test_a_round_costs_one_reading_of_the_phone(tmp_path: Path) -> None:
+    """The state after a round is that before the next, unless it was waited for: a reading is a trip over the cable."""
+    run, _, _ = measure(tmp_path)
+    rounds = {(block.incarnation, block.round) for block in run.blocks if block.phase == "steady"}
+    starts = {block.incarnation for block in run.blocks}
+    assert len(rounds) <= len(run.states) <= len(rounds) + 2 * len(starts) + 2
+
+
 def test_rounds_in_which_it_throttled_are_set_aside_counted_and_repeated(tmp_path: Path) -> None:
     def throttles(care: ScriptedCare) -> None:
         care.verdicts = itertools.cycle(("thermal status light after the round", None, None))
