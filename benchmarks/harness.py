@@ -3,9 +3,9 @@
 For LiteRT both call the same library. ONNX Runtime's Python module holds a build of the runtime of its own, beside
 libonnxruntime.so: a second row calls that library from Python, by ctypes, in processes in turns with the harness.
 
-    mobench export mobilenet_v2 --weights random -o /tmp/v2
-    mobench export mobilenet_v1 --width 0.25 --size 32 --weights random -o /tmp/tiny
-    python benchmarks/harness.py /tmp/v2/*fp32.tflite /tmp/v2/*fp32.onnx /tmp/tiny/*fp32.tflite /tmp/tiny/*fp32.onnx
+    mobench export mobilenet_v2 --weights random -o v2
+    mobench export mobilenet_v1 --width 0.25 --size 32 --weights random -o tiny
+    python benchmarks/harness.py v2/*fp32.tflite v2/*fp32.onnx tiny/*fp32.tflite tiny/*fp32.onnx
 """
 
 from __future__ import annotations
