@@ -9,12 +9,13 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Literal
 
 from mobench import zoo
 from mobench.errors import BadInputError
 from mobench.records import DEVICES, Accuracy, Run
-from mobench.stats import NO_SPEED, WRONG_OUTPUT, Summary, summarize
+from mobench.stats import NO_SPEED, WRONG_OUTPUT, Summary, block_ns, summarize
 from mobench.verdicts.comparability import machine_name
 
 AccuracyKind = Literal["measured", "published"]
@@ -34,7 +35,8 @@ class Point:
     ``accuracy_source`` says where the accuracy comes from: the data set and n, or the paper and its table.
     ``accuracy_set`` is what makes two accuracies comparable: the same images when measured; published figures all
     share one. ``artifact`` (the file's sha256) tells the same file from another of equal accuracy. ``random_weights``
-    says that the file itself was never trained, so that a published accuracy is another file's.
+    says that the file itself was never trained, so that a published accuracy is another file's. ``starts_ms``: the
+    median of each start of its process, as (incarnation, ms): cells of one campaign share their incarnations.
     """
 
     label: str  # the network as a reader knows it: MobileNetV2 0.5-160
@@ -46,6 +48,7 @@ class Point:
     batch: int = 1
     latency_ms: float
     latency_ci_ms: tuple[float, float] | None
+    starts_ms: tuple[tuple[int, float], ...] = ()
     accuracy: float | None
     accuracy_ci: tuple[float, float] | None = None
     accuracy_kind: AccuracyKind | None = None
@@ -55,6 +58,7 @@ class Point:
     doubts: tuple[str, ...] = ()
     artifact: str = ""
     file: str = ""
+    device: str = ""
     machine: str = ""
     campaign: str = ""
 
@@ -189,11 +193,12 @@ def _standing(point: Point, members: Sequence[Point]) -> Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimedCell:
-    """What a campaign says of one cell, and where and when it was timed."""
+    """What a campaign says of one cell, and where and when it was timed; ``starts_ms`` as a point has it."""
 
     summary: Summary
     machine: str
     campaign: str
+    starts_ms: tuple[tuple[int, float], ...] = ()
 
 
 def pareto_points(runs: Iterable[Run], accuracies: Iterable[Accuracy], choice: AccuracyChoice = "auto") -> list[Point]:
@@ -212,16 +217,27 @@ def timed_cells(runs: Iterable[Run]) -> list[TimedCell]:
     for run in sorted(runs, key=lambda run: (str(run.header.get("started", "")), str(run.path)), reverse=True):
         campaign = str(run.header.get("campaign", run.path.stem))
         keys = []
+        starts = _starts_ms(run)
         for summary in summarize(run):
             machine = machine_name(run, summary.device)
             target = (summary.device, summary.runtime, summary.provider, summary.threads, summary.batch)
             key = (machine, summary.sha256, *target)
             if key not in seen:
-                cells.append(TimedCell(summary=summary, machine=machine, campaign=campaign))
+                timed = starts.get(summary.cell, ())
+                cells.append(TimedCell(summary=summary, machine=machine, campaign=campaign, starts_ms=timed))
             if summary.p50_ms is not None:  # a cell that failed lets an older timing of it count
                 keys.append(key)
         seen.update(keys)  # only now: one campaign may hold a file twice, and both are wanted
     return cells
+
+
+def _starts_ms(run: Run) -> dict[str, tuple[tuple[int, float], ...]]:
+    """Return, of each cell, the median over its steady blocks of every start."""
+    blocks: dict[str, dict[int, list[float]]] = {}
+    for block in run.blocks:
+        if block.phase == "steady":
+            blocks.setdefault(block.cell, {}).setdefault(block.incarnation, []).append(block_ns(block) / 1e6)
+    return {cell: tuple((i, median(values)) for i, values in sorted(own.items())) for cell, own in blocks.items()}
 
 
 def points_of(
@@ -290,11 +306,13 @@ def _point(cell: TimedCell, measured: Accuracy | None, choice: AccuracyChoice) -
         batch=summary.batch,
         latency_ms=summary.p50_ms or math.nan,
         latency_ci_ms=summary.p50_ci_ms,
+        starts_ms=cell.starts_ms,
         doubts=tuple(doubt.name for doubt in summary.doubts),
         accuracy=None,
         random_weights=(summary.weights or {}).get("kind") == "random",
         artifact=summary.sha256,
         file=summary.file,
+        device=summary.device,
         machine=cell.machine,
         campaign=cell.campaign,
     )

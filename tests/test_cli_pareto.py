@@ -125,6 +125,17 @@ def test_a_plot_s_suffix_is_refused_before_anything_is_read() -> None:
         pareto("--plot", "x.gif", "nowhere")
 
 
+def test_the_hypervolume_s_reference_is_a_latency_and_an_accuracy(results: Path) -> None:
+    found = rows(pareto("--json", "--accuracy", "published", "--reference", "20,60"))
+    (row,) = [row for row in found if row["sha256"] == "b"]
+    assert row["hypervolume"] == pytest.approx((20 - 5) * 12)
+    assert (row["p_front"], row["reference_ms"]) == (1.0, 20.0)
+    for wrong in ("20", "20,60,1", "0,60", "20,101", "nan,60", "x,y"):
+        result = pareto("--reference", wrong)
+        assert result.exit_code == 2
+        assert "such as 25,60" in result.stderr
+
+
 def test_nothing_found_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="mobench run"):
         pareto()

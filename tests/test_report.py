@@ -356,11 +356,29 @@ def test_json_names_the_dominating_model_and_the_noise() -> None:
     assert not {"number", "standing", "accuracy_words"} & row.keys()
 
 
+def test_the_table_says_how_likely_each_point_is_on_the_front_and_what_the_front_is_worth() -> None:
+    near = dataclasses.replace(demo()[0], label="near", latency_ms=4.0, latency_ci_ms=(3.5, 4.6))
+    rows = json.loads(front.show([*demo(), near], "json", reference=(20.0, 60.0)))
+    chance = {(row["network"], row["precision"], row["runtime"]): row["p_front"] for row in rows}
+    assert chance["mobilenet_v3_large", "int8", "litert"] == 1.0
+    assert chance["mobilenet_v1", "fp32", "ort"] == 0.0
+    assert {(row["reference_ms"], row["reference_top1"]) for row in rows} == {(20.0, 60.0)}
+    small, large = 2.4 * 0.55 * 0.86, 8.1 * 0.55 * 0.86
+    assert rows[0]["hypervolume"] == pytest.approx((large - small) * 7.4 + (20 - large) * 15.2)
+    assert rows[0]["hypervolume_ci"][0] < rows[0]["hypervolume"] < rows[0]["hypervolume_ci"][1]
+    text = front.show([*demo(), near], "md", reference=(20.0, 60.0))
+    assert "| P(front) |" in text and "| >0.99 | front |" in text
+    assert "ms x points, up to 20 ms and above 60 %" in text and "P(front): the share of draws" in text
+    assert "knee" not in text  # two points on the front
+    blind = [dataclasses.replace(p, accuracy=None, accuracy_kind=None) for p in demo()]
+    assert "P(front)" not in front.show(blind, "md")
+
+
 def test_points_without_accuracy_come_last_and_unnumbered_verdicts_say_why() -> None:
     blind = dataclasses.replace(demo()[0], accuracy=None, accuracy_kind=None, accuracy_set="", latency_ms=0.1)
     text = front.show([blind, *demo()], "md")
     last = next(line for line in text.splitlines() if line.startswith("| 17 |"))
-    assert last.endswith("| - | none | - |")
+    assert last.endswith("| - | none | - | - |")
     assert "measure it with `mobench eval`" in text
 
 

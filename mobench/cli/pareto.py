@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +98,17 @@ def _untimed(cells: Sequence[TimedCell]) -> list[str]:
     ]
 
 
+def _parse_reference(_context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, float] | None:
+    """Parse milliseconds and a percentage, as in 25,60."""
+    if text is None:
+        return None
+    with contextlib.suppress(ValueError):
+        slowest, least = (float(part) for part in text.split(","))
+        if 0 < slowest < math.inf and 0 <= least <= 100:
+            return slowest, least
+    raise click.BadParameter(f"{text!r} is no latency in ms and top-1 in percent, such as 25,60", param=option)
+
+
 @click.command()
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path), metavar="[RESULTS]...")
 @click.option("--format", "fmt", type=click.Choice(TABLE_FORMATS), default="table", show_default=True)
@@ -106,6 +119,8 @@ def _untimed(cells: Sequence[TimedCell]) -> list[str]:
               metavar="INCHES", help=f"The plot's width in print; a paper's column is {COLUMN_IN}.")  # fmt: skip
 @click.option("--accuracy", type=click.Choice(get_args(AccuracyChoice)), default="auto", show_default=True,
               help="auto: measured where there is one, else published.")  # fmt: skip
+@click.option("--reference", callback=_parse_reference, metavar="MS,TOP1",
+              help="The hypervolume's; default: the slowest latency and the lowest top-1 of the models.")  # fmt: skip
 def command(
     results: tuple[Path, ...],
     fmt: TableFormat,
@@ -113,8 +128,9 @@ def command(
     plots: tuple[Path, ...],
     width_in: float,
     accuracy: AccuracyChoice,
+    reference: tuple[float, float] | None,
 ) -> None:
-    """Accuracy against p50 latency: the Pareto front, and what dominates each other model.
+    """Accuracy against p50 latency: the Pareto front, how sure it is, and what dominates each other model.
 
     RESULTS are journals that `mobench run` and `mobench eval` wrote, or folders of them: of a folder, the newest
     campaign and every accuracy in it. Without any, the folder results. Accuracies belong to the very file that was
@@ -133,6 +149,7 @@ def command(
         "json" if json_out else fmt,
         width=terminal.width(),
         colour=terminal.colour(),
+        reference=reference,
     )
     click.echo(text, nl=False)
     for plot in plots:

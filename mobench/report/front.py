@@ -9,9 +9,10 @@ from typing import Any
 
 from mobench.errors import BadInputError
 from mobench.files import write_text
-from mobench.pareto import Point, Standing, front
+from mobench.front_probability import FrontFigures, Outlook, outlook
+from mobench.pareto import Contest, Point, Standing, front
 from mobench.report.style import PAGE_IN, PLOT_SUFFIXES
-from mobench.report.tables import Column, Row, TableFormat, render
+from mobench.report.tables import Column, Row, TableFormat, interval, render
 from mobench.stats import MENDS
 
 TABLE_SUFFIXES: Mapping[str, TableFormat] = {".md": "md", ".csv": "csv", ".json": "json", ".txt": "table"}
@@ -25,11 +26,17 @@ _COLUMNS = (
     Column(key="p50_ms", title="p50 ms [95 %]", ci="p50_ci_ms", align="right"),
     Column(key="top1", title="top-1 %", ci="top1_ci", digits=1, align="right"),
     Column(key="accuracy_words", title="accuracy", display_only=True),
+    Column(key="chance_words", title="P(front)", align="right", display_only=True),
     Column(key="standing", title="dominated by", display_only=True),
     Column(key="accuracy_kind"),
     Column(key="accuracy_source"),
     Column(key="random_weights"),
     Column(key="on_front"),
+    Column(key="p_front"),
+    Column(key="knee"),
+    Column(key="hypervolume", ci="hypervolume_ci"),
+    Column(key="reference_ms"),
+    Column(key="reference_top1"),
     Column(key="dominated_by"),
     Column(key="within_noise"),
     Column(key="doubts", title="doubts"),
@@ -49,11 +56,19 @@ class Table:
     notes: tuple[str, ...]
 
 
-def pareto_table(points: Sequence[Point]) -> Table:
-    """Return the points, fastest first within those that can be compared, each with its standing."""
-    standings = sorted(front(points), key=_order)
+def pareto_table(points: Sequence[Point], *, reference: tuple[float, float] | None = None) -> Table:
+    """Return the points, fastest first within those that can be compared, each with its standing and probability.
+
+    ``reference`` (ms, top-1 in percent) is the hypervolume's; see `mobench.front_probability.outlook`.
+    """
+    found = outlook(points, reference=reference)
+    placed = sorted(zip(front(points), found.on_front, strict=True), key=lambda pair: _order(pair[0]))
+    standings = [standing for standing, _ in placed]
     numbers = {standing.point: number for number, standing in enumerate(standings, 1)}
-    rows = tuple(_row(number, standing, numbers) for number, standing in enumerate(standings, 1))
+    rows = tuple(
+        _row(number, standing, numbers) | _likely(standing.point, chance, found.fronts)
+        for number, (standing, chance) in enumerate(placed, 1)
+    )
     # A column that would say the same in every line says nothing to people; CSV and JSON keep it.
     silent = {
         key
@@ -61,16 +76,24 @@ def pareto_table(points: Sequence[Point]) -> Table:
             ("threads", len({point.threads for point in points}) < 2),
             ("machine", len({point.machine for point in points}) < 2),
             ("doubts", not any(point.doubts for point in points)),
+            ("chance_words", all(chance is None for chance in found.on_front)),
         )
         if dull
     }
     columns = tuple(Column(key=column.key, ci=column.ci) if column.key in silent else column for column in _COLUMNS)
-    return Table(columns=columns, rows=rows, notes=_notes(standings))
+    return Table(columns=columns, rows=rows, notes=_notes(standings, found))
 
 
-def show(points: Sequence[Point], fmt: TableFormat, *, width: int | None = None, colour: bool = False) -> str:
-    """Return the Pareto table of the points as text in one of TABLE_FORMATS."""
-    table = pareto_table(points)
+def show(
+    points: Sequence[Point],
+    fmt: TableFormat,
+    *,
+    width: int | None = None,
+    colour: bool = False,
+    reference: tuple[float, float] | None = None,
+) -> str:
+    """Return the Pareto table of the points as text in one of TABLE_FORMATS; ``reference`` as in `pareto_table`."""
+    table = pareto_table(points, reference=reference)
     return render(table.columns, table.rows, fmt, notes=table.notes, width=width, colour=colour)
 
 
@@ -132,7 +155,7 @@ def _order(standing: Standing) -> tuple[Any, ...]:
     return (point.accuracy is None, *point.contest, point.latency_ms, point.full_label, repr(point))
 
 
-def _row(number: int, standing: Standing, numbers: Mapping[Point, int]) -> Row:
+def _row(number: int, standing: Standing, numbers: Mapping[Point, int]) -> dict[str, Any]:
     point, better = standing.point, standing.dominated_by
     if better is not None:
         words = f"#{numbers[better]}{', within noise' if standing.noise else ''}"
@@ -167,10 +190,60 @@ def _row(number: int, standing: Standing, numbers: Mapping[Point, int]) -> Row:
     }
 
 
-def _notes(standings: Sequence[Standing]) -> tuple[str, ...]:
+def chance_words(chance: float | None) -> str:
+    """Return a probability as a share of draws can be trusted.
+
+    >>> [chance_words(p) for p in (None, 0.0, 0.004, 0.5, 0.996, 1.0)]
+    ['-', '<0.01', '<0.01', '0.50', '>0.99', '>0.99']
+    """
+    if chance is None:
+        return "-"
+    if chance < 0.01 or chance > 0.99:
+        return "<0.01" if chance < 0.5 else ">0.99"
+    return f"{chance:.2f}"
+
+
+def _likely(point: Point, chance: float | None, fronts: Mapping[Contest, FrontFigures]) -> dict[str, Any]:
+    figures = fronts.get(point.contest) if point.competes else None
+    return {
+        "chance_words": chance_words(chance),
+        "p_front": chance,
+        "knee": figures.knee == point if figures else None,
+        "hypervolume": figures.hypervolume if figures else None,
+        "hypervolume_ci": figures.hypervolume_ci if figures else None,
+        "reference_ms": figures.reference[0] if figures else None,
+        "reference_top1": figures.reference[1] if figures else None,
+    }
+
+
+def _figures_notes(found: Outlook, standings: Sequence[Standing]) -> list[str]:
+    """Say of each front its knee and its hypervolume, and what P(front) rests on."""
+    notes = []
+    for contest, figures in sorted(found.fronts.items()):
+        said = []
+        if figures.knee is not None and figures.knee_probability is not None:
+            said.append(f"knee {figures.knee.full_label} (in {figures.knee_probability:.0%} of draws)")
+        if figures.hypervolume is not None:
+            slowest, least = figures.reference
+            area = interval(figures.hypervolume, figures.hypervolume_ci)
+            said.append(f"hypervolume {area} ms x points, up to {slowest:.3g} ms and above {least:.3g} %")
+        if said:
+            which = f"front of {contest[0]}, {contest[1]}: " if len(found.fronts) > 1 else ""
+            notes.append(which + "; ".join(said))
+    if any(chance is not None for chance in found.on_front):
+        notes.append(
+            "P(front): the share of draws of latency and accuracy in which it is on the front; cells of one campaign"
+            " share their starts, and files evaluated on the same images a part of their luck"
+        )
+    if any(s.point.competes and chance is None for s, chance in zip(standings, found.on_front, strict=True)):
+        notes.append("without an interval of latency a model has no P(front), and stands in the others' at its figure")
+    return notes
+
+
+def _notes(standings: Sequence[Standing], found: Outlook) -> tuple[str, ...]:
     """Say where the figures come from and what they cannot be compared with."""
     points = [standing.point for standing in standings]
-    notes = []
+    notes = _figures_notes(found, standings)
     for kind in ("measured", "published"):
         sources = _distinct(
             # one line a network, not one a precision
