@@ -107,7 +107,7 @@ class Campaign:
             taken_up = {"resumed": now(), "t_s": self._elapsed(), "machine": dict(machine)}
             self._journal.append("resume", **taken_up, versions=_VERSIONS, settings=asdict(self._settings))
         try:
-            self._journal.append("state", self._watch.state("before", self._elapsed()))
+            self._begin()
             reason = self._sustain() if self._settings.sustain_s else self._incarnations()
         except SessionError as error:  # of the phone itself: a session's own is its cell's
             self._journal.append("pause", t_s=self._elapsed(), why=str(error))
@@ -123,6 +123,17 @@ class Campaign:
             raise
         self._end(reason)
         return reason
+
+    def _begin(self) -> None:
+        """Record the device's state at the beginning; a link that goes here is waited for as later."""
+        while True:
+            try:
+                state = self._watch.state("before", self._elapsed())
+            except LinkError as error:
+                self._reconnect(error)
+            else:
+                self._journal.append("state", state)
+                return
 
     def _end(self, reason: str) -> None:
         with contextlib.suppress(SessionError):

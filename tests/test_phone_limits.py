@@ -104,6 +104,30 @@ def test_a_link_that_goes_in_every_start_does_not_outlast_the_budget(tmp_path: P
     assert run.end == "budget" and run.blocks[-1].t_s < 6.0
 
 
+class Shy(FakeWatch):
+    """A phone that goes while it is asked for its state before the first session."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def state(self, when: str, t_s: float) -> DeviceState:
+        """Tell it after ``times`` times."""
+        self.times -= when == "before"
+        if when == "before" and self.times >= 0:
+            raise LinkError("phone", "its answer broke off", "another cable")
+        return DeviceState(when="before", t_s=t_s)
+
+
+def test_a_link_that_goes_before_the_first_session_is_waited_for_too(tmp_path: Path) -> None:
+    run, care = measure(tmp_path, lambda cell: False, watch=Shy(2))
+    assert run.end == "budget" and care.times == 2 and len(run.pauses) == 2 and not run.failures
+    assert run.states[0].when == "before" and run.states[0].t_s < 1, "the wait is not the campaign's time"
+    (tmp_path / "campaign.jsonl").unlink()
+    again, care = measure(tmp_path, lambda cell: False, watch=Shy(1000))
+    assert again.end == "unplugged" and care.times == FRUITLESS - 1 and not again.blocks
+
+
 class Mute(FakeWatch):
     """A phone that is there, but does not tell its state in time any more."""
 
