@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from textwrap import shorten
+from textwrap import fill, shorten
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from mobench.errors import BadInputError
 from mobench.files import replacing
+from mobench.front_probability import band, contests, has_spread
 from mobench.pareto import Contest, Point, front_points
 from mobench.report.labels import Box, Label, Placement, place
 from mobench.report.style import (
@@ -43,6 +44,9 @@ LineStyle = Literal["-", "--", ":", "-."]
 Ends = tuple[tuple[float, float], tuple[float, float]]
 
 ASPECT = 0.54  # the axes' height and ticks over the width
+PANEL_ASPECT = 0.44  # of those that stand side by side, over the width of the whole
+PANEL_IN = 3.0  # the least width of one
+BAND_STEPS = 240  # latencies at which the band is computed
 MARKER_SIZE = 0.62  # of the type's
 LOG_FROM = 5.0  # slowest over fastest from which the latency axis is logarithmic
 MAX_FRONT_CHARS = 60  # in the legend, which the narrowest plot must hold
@@ -83,29 +87,61 @@ def _draw(drawn: Sequence[Point], title: str, caption: str, width_in: float) -> 
     base = font_size(width_in)
     figure = Figure(figsize=(width_in, width_in), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e6e6e6", linewidth=0.5)
-    axes.set_axisbelow(True)
-    axes.set_xlabel("p50 latency (ms)")
-    axes.set_ylabel(_accuracy_title(drawn))
-    _scale(axes, drawn)
     colours = network_colours(point.name for point in drawn)
     markers = runtime_markers(point.runtime for point in drawn)
     size = MARKER_SIZE * base
-    fronts = _draw_fronts(axes, drawn, base)
-    _draw_points(axes, drawn, colours, markers, size)
-    _legend(figure, drawn, markers, fronts, title, width_in)
+    panels = _panels(figure, drawn, base, width_in)
+    styles = _front_styles(drawn)
+    banded = False
+    for axes, points in panels:
+        _scale(axes, points, drawn)
+        banded |= _draw_bands(axes, points)
+        _draw_fronts(axes, points, styles, base)
+        _draw_points(axes, points, colours, markers, size)
+    _legend(figure, drawn, markers, list(dict.fromkeys(styles.values())), banded, title, width_in)
     if caption:
         _caption(figure, caption, base)
     # The axes keep their shape however many lines stand around them.
     around = sum(text.get_window_extent().height for text in (*figure.legends, *figure.texts)) / figure.dpi
-    figure.set_figheight(ASPECT * width_in + 4 * base / 72 + around)
+    columns = _columns(len(panels), width_in)
+    rows = math.ceil(len(panels) / columns)
+    lines = [axes.get_title(loc="left").count("\n") + 1 for axes, _ in panels if axes.get_title(loc="left")]
+    titles = rows * max(lines, default=0) * 1.5 * base / 72
+    tall = (ASPECT if columns == 1 else PANEL_ASPECT) * width_in
+    figure.set_figheight(rows * (tall + 4 * base / 72) + titles + around)
     # Labels are placed on the final layout, in pixels: let it settle, then hold it.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    _label(figure, axes, drawn, colours, size, base)
+    for axes, points in panels:
+        _label(figure, axes, points, colours, size, base)
     return figure
+
+
+def _panels(figure: Figure, drawn: Sequence[Point], base: float, width_in: float) -> list[tuple[Axes, list[Point]]]:
+    """Return axes a machine or device, side by side on one accuracy scale as far as the width allows."""
+    machines = sorted({point.machine for point in drawn})
+    columns = _columns(len(machines), width_in)
+    panels: list[tuple[Axes, list[Point]]] = []
+    for i, machine in enumerate(machines):
+        axes = figure.add_subplot(math.ceil(len(machines) / columns), columns, i + 1)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#e6e6e6", linewidth=0.5)
+        axes.set_axisbelow(True)
+        if i + columns >= len(machines):
+            axes.set_xlabel("p50 latency (ms)")
+        if i % columns == 0:
+            axes.set_ylabel(_accuracy_title(drawn))
+        else:
+            axes.tick_params(labelleft=False)
+        if len(machines) > 1:
+            room = int(110 * width_in / columns / base)  # characters: a letter is about two thirds of its height
+            axes.set_title(fill(machine or "unknown machine", room), loc="left", fontsize=base, parse_math=False)
+        panels.append((axes, [point for point in drawn if point.machine == machine]))
+    return panels
+
+
+def _columns(panels: int, width_in: float) -> int:
+    return max(1, min(panels, int(width_in // PANEL_IN)))
 
 
 def _drawing_order(point: Point) -> tuple[Any, ...]:
@@ -117,8 +153,11 @@ def _accuracy_title(points: Sequence[Point]) -> str:
     return f"top-1 accuracy (%), {kinds.pop()}" if len(kinds) == 1 else "top-1 accuracy (%)"
 
 
-def _scale(axes: Axes, points: Sequence[Point]) -> None:
-    """Set limits that hold every interval with room for labels, and plain round ticks."""
+def _scale(axes: Axes, points: Sequence[Point], drawn: Sequence[Point]) -> None:
+    """Set limits that hold every interval with room for labels, and plain round ticks; accuracy as all panels have it.
+
+    ``points`` are the panel's, ``drawn`` those of all.
+    """
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
     bounds = [bound for p in points for bound in (p.latency_ms, *(p.latency_ci_ms or ()))]
@@ -134,7 +173,7 @@ def _scale(axes: Axes, points: Sequence[Point]) -> None:
     else:
         pad = 0.1 * ((high - low) or high)
         axes.set_xlim(low - pad, high + pad)
-    bounds = [b for p in points for b in (p.accuracy or 0.0, *(p.accuracy_ci or ()))]
+    bounds = [b for p in drawn for b in (p.accuracy or 0.0, *(p.accuracy_ci or ()))]
     room = 0.12 * max(max(bounds) - min(bounds), 1.0)
     axes.set_ylim(min(bounds) - room, max(bounds) + room)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -151,33 +190,53 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return ticks
 
 
-def _draw_fronts(axes: Axes, points: Sequence[Point], base: float) -> list[tuple[str, LineStyle]]:
-    """Draw a front a contest as the best accuracy within a latency; return each one's name and line style."""
+def _front_styles(points: Sequence[Point]) -> dict[Contest, tuple[str, LineStyle]]:
+    """Return name and line style of each front; the machine does not count, for it has its own panel."""
+    found = sorted({point.contest for point in front_points(points)})
+    names = {contest: _front_name(contest, found) for contest in found}
+    styles = {name: FRONT_STYLES[i % len(FRONT_STYLES)] for i, name in enumerate(dict.fromkeys(names.values()))}
+    return {contest: (name, styles[name]) for contest, name in names.items()}
+
+
+def _draw_bands(axes: Axes, points: Sequence[Point]) -> bool:
+    """Shade where each front lies in 95 % of draws; return whether there is anything to shade."""
+    left, right = axes.get_xlim()
+    scale = np.geomspace if axes.get_xscale() == "log" else np.linspace
+    latencies = [float(ms) for ms in scale(max(left, 1e-9), right, BAND_STEPS)]
+    floor, drawn = axes.get_ylim()[0], False
+    for _, places in sorted(contests(points).items()):
+        members = [points[i] for i in places]
+        if any(has_spread(point) or point.accuracy_ci for point in members):
+            low, high = (np.maximum(side, floor) for side in band(members, latencies))
+            axes.fill_between(latencies, low, high, color=STEP, alpha=0.14, linewidth=0, zorder=1.2, gid="band")
+            drawn = True
+    return drawn
+
+
+def _draw_fronts(
+    axes: Axes, points: Sequence[Point], styles: Mapping[Contest, tuple[str, LineStyle]], base: float
+) -> None:
+    """Draw a front a contest as the best accuracy within a latency."""
     fronts: dict[Contest, list[Point]] = {}
     for point in front_points(points):
         fronts.setdefault(point.contest, []).append(point)
     floor, end = axes.get_ylim()[0], axes.get_xlim()[1]
-    named = []
-    for index, (contest, members) in enumerate(sorted(fronts.items())):
+    for contest, members in sorted(fronts.items()):
         members.sort(key=lambda member: member.latency_ms)
         xs = [members[0].latency_ms, *(member.latency_ms for member in members), end]
         ys = [floor, *(member.accuracy or 0.0 for member in members), members[-1].accuracy or 0.0]
-        line = FRONT_STYLES[index % len(FRONT_STYLES)]
+        line = styles[contest][1]
         axes.plot(xs, ys, line, drawstyle="steps-post", color=STEP, linewidth=0.11 * base, zorder=1.5, gid="front")
-        named.append((_front_name(contest, list(fronts)), line))
-    return named
 
 
 def _front_name(contest: Contest, all_contests: Sequence[Contest]) -> str:
-    """Say of a front only what tells it from the others in the plot."""
-    if len(all_contests) == 1:
+    """Say of a front only what tells it from the others of a panel."""
+    _, kind, images, batch = contest
+    if len({other[1:] for other in all_contests}) == 1:
         return "Pareto front"
-    machine, kind, images, batch = contest
     parts = [f"front, {kind}"]
     if kind == "measured" and len({other[2] for other in all_contests if other[1] == kind}) > 1:
         parts.append(f"on {images}")
-    if len({other[0] for other in all_contests}) > 1:
-        parts.append(f"on {machine}")
     if len({other[3] for other in all_contests}) > 1:
         parts.append(f"batch {batch}")
     return shorten(" ".join(parts), MAX_FRONT_CHARS, placeholder="…")
@@ -209,11 +268,13 @@ def _legend(
     points: Sequence[Point],
     markers: Mapping[str, str],
     fronts: Sequence[tuple[str, LineStyle]],
+    banded: bool,
     title: str,
     width_in: float,
 ) -> None:
     """Say what markers and lines mean, above the axes where it covers nothing; colours are named by the labels."""
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     base = font_size(width_in)
     size = MARKER_SIZE * base
@@ -225,7 +286,7 @@ def _legend(
             list(markers).index(kind[0]), order.index(kind[1]) if kind[1] in order else len(order), kind[1] or ""
         ),
     )  # fmt: skip
-    handles = [
+    handles: list[Line2D | Patch] = [
         Line2D(
             [], [], label=f"{RUNTIME_NAMES.get(runtime, runtime)} {precision or 'other'}",
             **marker(runtime, precision, INK, markers, size),
@@ -233,6 +294,8 @@ def _legend(
         for runtime, precision in kinds
     ]  # fmt: skip
     handles += [Line2D([], [], color=STEP, linewidth=0.18 * size, linestyle=line, label=name) for name, line in fronts]
+    if banded:
+        handles.append(Patch(facecolor=STEP, alpha=0.14, linewidth=0, label="front in 95 % of draws"))
     for columns in range(len(handles), 0, -1):
         legend = figure.legend(
             handles=handles,
@@ -246,7 +309,7 @@ def _legend(
             alignment="left",
             title_fontproperties={"weight": "bold", "size": base + 1},
         )
-        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+        if columns == 1 or legend.get_window_extent().width <= 0.98 * figure.bbox.width:
             break
         legend.remove()
 
