@@ -68,7 +68,7 @@ def test_readers_of_the_store_do_not_reach_back_to_what_measures() -> None:
         *(f"verdicts/{name}" for name in ("comparability", "comparison", "matching", "gate")),
     )
     readers = [ROOT / "mobench" / f"{name}.py" for name in names]
-    readers += [p for folder in ("report", "over_time", "foreign") for p in modules(f"mobench/{folder}")]
+    readers += [p for folder in ("report", "over_time", "foreign", "claims") for p in modules(f"mobench/{folder}")]
     assert not [p for p in readers if reaches(imports(p), "runners") or reaches(imports(p), "mobench.measure")]
 
 
@@ -85,7 +85,7 @@ def test_no_module_of_the_core_imports_a_heavy_library_when_it_is_imported() -> 
 def test_help_and_models_load_nothing_heavy() -> None:
     script = (
         "import sys\nfrom mobench.cli import cli\n"
-        "verbs = ('run', 'compare', 'gate', 'pareto', 'results')\n"
+        "verbs = ('run', 'compare', 'gate', 'pareto', 'claims', 'results')\n"
         "for arguments in (['--help'], ['models', '--json'], *([verb, '--help'] for verb in verbs)):\n"
         "    cli.main(arguments, standalone_mode=False)\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)\n"

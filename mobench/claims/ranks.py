@@ -1,0 +1,120 @@
+"""Networks in order: rank correlations with a bootstrap's interval, and pairs that change places between devices.
+
+A bootstrap's draw takes as many networks of the place, with replacement, and moves each latency by its own error: so an
+interval speaks of networks like these, and is wide where they are few. Equal axes share their draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from mobench.claims.networks import counted, in_zoo, is_known
+from mobench.claims.places import WHERE, Place
+from mobench.claims.values import MissingError, Value, from_draws
+from mobench.zoo.spec import get
+
+MIN_NETWORKS = 8  # for a rank correlation to say anything
+DRAWS = 2000
+AXES = ("macs", "params", *WHERE)
+_NORMAL = 1.96  # half-widths of a 95 % interval in standard deviations
+_Array = npt.NDArray[np.float64]
+
+
+def _networks(place: Place, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the networks of a place that have a figure on each axis, in FP32."""
+    every = dict.fromkeys(network for network, precision, _ in place.latencies if precision == "fp32")
+    return tuple(network for network in every if all(_on_axis(place, network, axis) for axis in names))
+
+
+def _on_axis(place: Place, network: str, axis: str) -> Value | None:
+    if axis in WHERE:
+        key = (network, "fp32", axis)
+        return place.latencies.get(key) if key in place.ranked else None
+    if not is_known(network):
+        return None
+    try:
+        return counted(network, axis)
+    except MissingError:
+        return None
+
+
+def rank_of(place: Place, network: str, x: str, y: str) -> Value:
+    """Return the rank correlation of two axes over one network's widths, depths and sizes."""
+    return _correlation(place, x, y, lambda name: in_zoo(name) and get(name).name == network)
+
+
+def rank(place: Place, x: str, y: str) -> Value:
+    """Return the rank correlation of two axes over a place's networks. Raises MissingError where they are few."""
+    return _correlation(place, x, y, lambda name: True)
+
+
+def _correlation(place: Place, x: str, y: str, wanted: Callable[[str], bool]) -> Value:
+    devices = [axis for axis in WHERE if any(key[2] == axis for key in place.ranked)]
+    lacking = [axis for axis in (x, y) if axis in WHERE and axis not in devices]
+    if lacking:
+        raise MissingError((), f"latencies on {' and '.join(lacking)} of {MIN_NETWORKS} networks")
+    names = tuple(filter(wanted, _networks(place, (x, y))))
+    if len(names) < MIN_NETWORKS:
+        raise MissingError((), f"{len(names)} networks with {x} and {y}, {MIN_NETWORKS} are needed")
+    columns = [[_on_axis(place, name, axis) for name in names] for axis in (x, y)]
+    values = [[value for value in column if value is not None] for column in columns]
+    logs = [np.log([value.figure for value in column]) for column in values]
+    figure = _spearman(logs[0][None, :], logs[1][None, :])[0]
+    picks = np.random.default_rng(0).integers(0, len(names), size=(DRAWS, len(names)))
+    noisy = [_noisy(column, log, AXES.index(axis))[np.arange(DRAWS)[:, None], picks]
+             for column, log, axis in zip(values, logs, (x, y), strict=True)]  # fmt: skip
+    draws = _spearman(*noisy)
+    return from_draws(float(figure), tuple(map(float, draws)), names)
+
+
+def _noisy(column: Sequence[Value], logs: _Array, seed: int) -> _Array:
+    """Return draws of a column's logarithms, each figure moved by its own error: the same for the same axis."""
+    errors = [math.log(v.high / v.low) / (2 * _NORMAL) if 0 < v.low < v.high < math.inf else 0.0 for v in column]
+    moved: _Array = logs + np.random.default_rng((1, seed)).standard_normal((DRAWS, len(column))) * errors
+    return moved
+
+
+def _spearman(x: _Array, y: _Array) -> _Array:
+    """Return the rank correlation of each row of ``x`` with that of ``y``; NaN where all of a row is the same."""
+    from scipy.stats import rankdata  # a tenth of a second
+
+    rx, ry = (rankdata(each, axis=1) for each in (x, y))
+    rx, ry = (each - each.mean(axis=1, keepdims=True) for each in (rx, ry))
+    scale = np.sqrt((rx**2).sum(axis=1) * (ry**2).sum(axis=1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: _Array = (rx * ry).sum(axis=1) / scale
+    return found
+
+
+def inversions(place: Place, x: str, y: str) -> list[tuple[str, str, bool]]:
+    """Return the pairs of networks whose order on x is the other way round on y, and whether that is beyond noise.
+
+    The first of a pair is the faster one on x. Beyond noise: on both devices the ratio's interval leaves out 1.
+    """
+    found = []
+    for one, other in combinations(_networks(place, (x, y)), 2):
+        on = [place.ratio((one, "fp32", axis), (other, "fp32", axis)) for axis in (x, y)]
+        if (on[0].figure - 1) * (on[1].figure - 1) < 0:
+            first, second = (one, other) if on[0].figure < 1 else (other, one)
+            found.append((first, second, all(value.high < 1 or value.low > 1 for value in on)))
+    return found
+
+
+def inverted(place: Place, x: str, y: str) -> Value:
+    """Return how many pairs are inverted; its interval is from those beyond noise to those that may be."""
+    names = _networks(place, (x, y))
+    if len(names) < 2:
+        raise MissingError((), f"{len(names)} networks with both {x} and {y}")
+    maybe = sure = 0
+    for one, other in combinations(names, 2):
+        on = [place.ratio((one, "fp32", axis), (other, "fp32", axis)) for axis in (x, y)]
+        turned = (on[0].high > 1 and on[1].low < 1) or (on[0].low < 1 and on[1].high > 1)
+        same = (on[0].high < 1 and on[1].high < 1) or (on[0].low > 1 and on[1].low > 1)
+        maybe += turned and not same
+        sure += (on[0].high < 1 < on[1].low) or (on[1].high < 1 < on[0].low)
+    return Value(figure=float(len(inversions(place, x, y))), low=float(sure), high=float(maybe))
