@@ -24,8 +24,8 @@ from pathlib import Path
 from mobench import artifacts, plan
 from mobench.campaign import run_cells
 from mobench.design import Settings
-from mobench.devices import DesktopHost
 from mobench.hosts import Session
+from mobench.hosts.desktop import DesktopHost
 from mobench.records import RUNTIME_FORMATS, Cell, Target
 from mobench.stats import log_interval, summarize
 from runners import desktop, wire

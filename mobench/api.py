@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from mobench import campaign, plan
 from mobench.design import Settings
-from mobench.devices import open_host
 from mobench.errors import BadInputError
 from mobench.exporting import export_networks, record
+from mobench.hosts.opening import open_host
 from mobench.records import Format, Run
 from mobench.stats import summarize
 from mobench.verdicts import comparison

@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mobench import artifacts, devices, plan, store
+from mobench import artifacts, plan, store
 from mobench.design import Settings
 from mobench.errors import BadInputError
 from mobench.hosts import Host
+from mobench.hosts.conditions import as_before
+from mobench.hosts.desktop import DesktopHost
+from mobench.hosts.opening import open_host
 from mobench.measure import Campaign
 from mobench.records import DEVICES, READS, RUNTIME_FORMATS, TOOL_FORMATS, Artifact, Cell, Run, Target
 from runners import desktop
@@ -133,7 +136,7 @@ def run_cells(
         KeyboardInterrupt: after the journal is closed; read it with ``store.read``.
     """
     chosen = plan.choose_baseline(cells, baseline)
-    host = host or devices.DesktopHost(shape=shape)
+    host = host or DesktopHost(shape=shape)
     measured = {core for cell in cells if cell.target.device.startswith("desktop") for core in cell.target.cores}
     with desktop.keep_off(measured):
         path = journal or store.new_path(results, _kind(cells), host.machine())
@@ -196,8 +199,8 @@ def resume(
         raise BadInputError(name, "a sustained load has cooled since: it has no second half", "run it again")
     shape = tuple(header.get("shape", ()))
     on = {cell["target"]["device"] for cell in header["cells"]}
-    asked = devices.as_before(header.get("conditions", {}))
-    with devices.open_host(on, serials=serials, shape=shape, **asked) as host:
+    asked = as_before(header.get("conditions", {}))
+    with open_host(on, serials=serials, shape=shape, **asked) as host:
         return _take_up(run, host, name, settings, more_s, shape, progress)
 
 

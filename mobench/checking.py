@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobench.records import Artifact, Cell, Check, Ready
+from runners.inputs import random_inputs
 
 INPUTS = 4
 # The least signal-to-noise ratio, dB, by what the arithmetic is: float32 differs by the order of its sums alone; a
@@ -20,16 +21,9 @@ MOST_DB = 200.0  # of equal outputs: a journal has no word for infinity
 
 
 def inputs(ready: Ready, n: int = INPUTS) -> npt.NDArray[Any]:
-    """Return ``[n, ...]`` seeded inputs: standard normal, the whole range of a quantized type, 0 and 1 for the rest."""
+    """Return ``[n, ...]`` for a model's first input, of the kind that it is timed with."""
     detail = ready.inputs[0]
-    shape, dtype = (n, *detail["shape"][1:]), np.dtype(detail["dtype"])
-    rng = np.random.default_rng(0)
-    if dtype.kind == "f":
-        return rng.standard_normal(shape).astype(dtype)
-    if dtype not in (np.uint8, np.int8):  # truths, or indices: any of those may be out of range
-        return rng.integers(0, 2, size=shape).astype(dtype)
-    limits = np.iinfo(dtype)
-    return rng.integers(limits.min, limits.max, size=shape, dtype=dtype, endpoint=True)
+    return random_inputs([{**detail, "shape": [n, *detail["shape"][1:]]}])[0]
 
 
 def least_db(artifact: Artifact, provider: str) -> float:
@@ -44,6 +38,11 @@ def real(outputs: npt.NDArray[Any], detail: Mapping[str, Any]) -> npt.NDArray[np
     """Return outputs as real numbers: a quantized one's scale and zero point applied."""
     values = outputs.astype(np.float64)
     return (values - detail["zero_point"]) * detail["scale"] if detail.get("scale") else values
+
+
+def unchecked(cell: Cell, why: str) -> Check:
+    """Return the record of a session whose outputs could not be compared."""
+    return Check(cell=cell.id, incarnation=0, reference="", n=0, snr_db=None, largest=None, top1=None, unchecked=why)
 
 
 def compare(cell: Cell, reference: npt.NDArray[np.float64], outputs: npt.NDArray[np.float64], *, named: str) -> Check:

@@ -230,18 +230,19 @@ class Check:
     """A timed session's outputs against those of a reference on the CPU, of ``n`` equal inputs.
 
     ``snr_db`` is the reference's power over that of the difference, ``largest`` the largest difference as a share of
-    the reference's largest value, ``top1`` the share of inputs with the same first class. ``why`` it is ``wrong`` is
-    empty where it is right.
+    the reference's largest value, ``top1`` the share of inputs with the same first class. ``wrong`` says why it is, and
+    is empty where it is right. ``unchecked`` says why nothing could be compared; then the figures are None.
     """
 
     cell: str
     incarnation: int
     reference: str
     n: int
-    snr_db: float
-    largest: float
-    top1: float
+    snr_db: float | None
+    largest: float | None
+    top1: float | None
     wrong: str = ""
+    unchecked: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ MENDS = {
     "ONE_START": "for ratios between models run them without --sustain",
     "THROTTLED": "its figures are of the rounds that count: let the phone cool, off its charger and out of its case",
     "WRONG_OUTPUT": "its latency is that of a wrong computation: try the other precision or runtime, and report it",
+    "UNCHECKED": "compare it by hand, or by its accuracy (`mobench eval`)",
     "NO_SPEED": "its GPU is a program: that it runs and what it computes is true, its latency is no GPU's; use a phone",
     "PARTIAL_DELEGATE": "the rest runs on slower kernels: look for the operators it does not take",
 }
@@ -292,7 +293,7 @@ def summarize(run: Run) -> list[Summary]:
                 set_aside=aside[cell["id"]],
                 check_db=checks[cell["id"]].snr_db if cell["id"] in checks else None,
                 doubts=(
-                    *_device_doubts(aside[cell["id"]], len(own), run.set_aside, wrong.get(cell["id"]), ready),
+                    *_device_doubts(aside[cell["id"]], len(own), run.set_aside, checks.get(cell["id"]), ready),
                     *_doubts(
                         own,
                         warmup[cell["id"]],
@@ -334,12 +335,14 @@ def _device_doubts(
     aside: int,
     counted: int,
     rounds: Mapping[tuple[int, int], str],
-    wrong: Check | None,
+    check: Check | None,
     ready: Sequence[Ready],
 ) -> tuple[Doubt, ...]:
     found = [Doubt(name=NO_SPEED, why=f"it ran on {last.got}") for last in ready[-1:] if IN_SOFTWARE in last.got]
-    if wrong:
-        found.append(Doubt(name=WRONG_OUTPUT, why=wrong.wrong))
+    if check and check.wrong:
+        found.append(Doubt(name=WRONG_OUTPUT, why=check.wrong))
+    elif check and check.unchecked:
+        found.append(Doubt(name="UNCHECKED", why=check.unchecked))
     if aside:
         reasons = ", ".join(dict.fromkeys(rounds.values()))
         found.append(Doubt(name="THROTTLED", why=f"{aside} of {aside + counted} rounds set aside: {reasons}"))

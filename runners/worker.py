@@ -22,6 +22,7 @@ import numpy as np
 from mobench import __version__
 from mobench.errors import MobenchError, SessionError
 from runners.device_files import Files
+from runners.inputs import random_inputs
 from runners.profile import op_profile, stream
 from runners.wire import PROTOCOL, decode, encode
 
@@ -188,22 +189,6 @@ def _predict(model: Model, source: Path, sink: Path) -> None:
         model.invoke()
         outputs.append(model.output()[0])
     np.save(sink, np.stack(outputs))
-
-
-def random_inputs(details: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
-    """Return seeded inputs: standard normal for floats, the dtype's whole range for quantized, 0/1 for the rest."""
-    rng = np.random.default_rng(0)
-    arrays: list[np.ndarray] = []
-    for detail in details:
-        shape, dtype = detail["shape"], np.dtype(detail["dtype"])
-        if dtype.kind == "f":
-            arrays.append(rng.standard_normal(shape).astype(dtype))
-        elif dtype in (np.uint8, np.int8):
-            limits = np.iinfo(dtype)
-            arrays.append(rng.integers(limits.min, limits.max, size=shape, dtype=dtype, endpoint=True))
-        else:
-            arrays.append(rng.integers(0, 2, size=shape).astype(dtype))
-    return arrays
 
 
 def _load_error(name: str, runtime: str, error: Exception) -> SessionError:

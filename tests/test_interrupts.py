@@ -156,7 +156,7 @@ def test_what_is_no_file_or_has_another_budget_left_is_said(tmp_path: Path, monk
     path = tmp_path / "c.jsonl"
     settings = dataclasses.asdict(Settings(budget_s=1))
     machine = {"cpu": "x", "arch": "y", "cores": 1}
-    monkeypatch.setattr("mobench.devices.device_state.machine", lambda: machine)
+    monkeypatch.setattr("mobench.hosts.desktop.device_state.machine", lambda: machine)
     monkeypatch.setattr("mobench.campaign.run_cells", lambda cells, **asked: asked)
     block = {"cell": "a", "incarnation": 0, "round": 0, "position": 0, "phase": "steady", "wall_ns": [1], "cpu_ns": 1}
     cell = {"target": {"device": "desktop-cpu"}}

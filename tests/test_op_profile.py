@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from tiny_export import SIZE, tiny_module
 
-from mobench import artifacts, devices
+from mobench import artifacts
 from mobench.errors import MissingExtraError, SessionError
+from mobench.hosts.desktop import DesktopHost
 from mobench.profile import ceilings
 from mobench.profile.operators import blocks_of
 from mobench.records import Artifact, Operator, Profile, Target
@@ -352,7 +353,7 @@ def test_ceilings_are_measured_in_both_runtimes_and_kept(tmp_path: Path, monkeyp
     monkeypatch.setattr(matmul_files, "SIZES", (64,))
     monkeypatch.setattr(ceilings, "WORKING_SETS", (1 << 14, 1 << 16))
     said: list[str] = []
-    host = devices.DesktopHost()
+    host = DesktopHost()
     first = ceilings.ceiling_for(host, 1, cache=tmp_path, tell=said.append)
     assert said == ["measuring this machine's ceilings with 1 thread, once"]
     assert set(first.macs_per_s) == set(first.reached_by) == {"fp32", "int8"}
@@ -368,7 +369,7 @@ def test_where_no_runtime_works_there_is_no_ceiling(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(matmul_files, "write", missing)
     with pytest.raises(SessionError, match=r"onnxruntime is not installed.*mobench doctor"):
-        ceilings.measure(devices.DesktopHost(), Target(runtime=""))
+        ceilings.measure(DesktopHost(), Target(runtime=""))
 
 
 def test_operators_are_records(onnx_model: Path) -> None:

@@ -14,9 +14,10 @@ from standin import StandIn, sequence
 from standin.faults import until
 from test_selftest import equipped  # noqa: F401 (a fixture)
 
-from mobench import campaign, devices, store
+from mobench import campaign, store
 from mobench.design import Settings
 from mobench.errors import MobenchError
+from mobench.hosts.opening import open_host
 from mobench.plan import make_cells
 from mobench.records import Artifact, Run, Target, Timing
 from runners import adb, wire
@@ -81,7 +82,7 @@ def artifact(path: Path) -> Artifact:
 def measure(device: StandIn, files: list[Path], journal: Path, seed: int) -> Run | MobenchError:
     """Measure a campaign, or return why it did not begin."""
     try:
-        with devices.open_host(["android-cpu"], serials=[device.serial]) as host:
+        with open_host(["android-cpu"], serials=[device.serial]) as host:
             targets = [
                 Target(device="android-cpu", runtime=runtime, cores=host.choose_cores(1))
                 for runtime in ("litert", "ort")
@@ -128,7 +129,7 @@ def test_faults_at_random_moments(
     device.faults.clear()
     device.plug_in()
     assert adb.Adb(device.serial).wait(20)
-    with devices.open_host(["android-cpu"], serials=[device.serial]):
+    with open_host(["android-cpu"], serials=[device.serial]):
         pass
     left = [*device.processes(), *device.path(f"{ROOT}/run").glob("*")]
     assert until(lambda: not [*device.processes(), *device.path(f"{ROOT}/run").glob("*")]), (

@@ -12,10 +12,13 @@ import pytest
 from click.testing import CliRunner
 from standin import StandIn
 
-from mobench import campaign, devices, store
+from mobench import campaign, store
 from mobench.cli import cli
 from mobench.design import Settings
 from mobench.errors import BadInputError, LinkError, SessionError
+from mobench.hosts.conditions import Limits, Tool, as_before
+from mobench.hosts.opening import open_host
+from mobench.hosts.phone import PhoneHost
 from mobench.measure import FRUITLESS, Campaign
 from mobench.plan import make_cells
 from mobench.records import Artifact, Cell, DeviceState, Run, Target
@@ -153,16 +156,16 @@ def test_a_cell_whose_every_round_was_set_aside_says_why_it_has_no_figure(tmp_pa
 
 @pytest.mark.parametrize("on", ["desktop-cpu", "android-cpu"])
 def test_a_campaign_is_taken_up_under_the_conditions_it_began_with(on: str, tmp_path: Path) -> None:
-    tool = devices.Tool(binary=tmp_path / "benchmark_model", logs=tmp_path / "logs")
-    limits = devices.Limits(cool_to_c=35.0, min_battery=40) if on == "android-cpu" else None
+    tool = Tool(binary=tmp_path / "benchmark_model", logs=tmp_path / "logs")
+    limits = Limits(cool_to_c=35.0, min_battery=40) if on == "android-cpu" else None
     for asked in ({"check": True, "tool": None, "limits": limits}, {"check": False, "tool": tool, "limits": limits}):
-        written = json.loads(json.dumps(devices.open_host([on], **asked).conditions()))
-        assert devices.as_before(written) == asked
-    assert devices.as_before({}) == {"check": False, "tool": None, "limits": None}
+        written = json.loads(json.dumps(open_host([on], **asked).conditions()))
+        assert as_before(written) == asked
+    assert as_before({}) == {"check": False, "tool": None, "limits": None}
 
 
 def test_what_ctrl_c_cut_short_on_the_phone_is_removed_when_it_is_given_back(phone: StandIn) -> None:
-    with devices.PhoneHost([phone.serial]) as host:
+    with PhoneHost([phone.serial]) as host:
         left = phone.path(host._folder.scratch("push"))
         assert left.is_dir()
     assert not left.exists() and phone.processes() == []
@@ -188,7 +191,7 @@ def test_a_phone_that_goes_before_a_campaign_begins_leaves_no_empty_journal(tmp_
 
 def test_a_desktop_is_not_cooled_and_says_so() -> None:
     with pytest.raises(BadInputError, match="they are for phones"):
-        devices.open_host(["desktop-cpu"], limits=devices.Limits(cool_to_c=35.0))
+        open_host(["desktop-cpu"], limits=Limits(cool_to_c=35.0))
 
 
 def test_outputs_are_not_compared_at_another_batch(tmp_path: Path) -> None:

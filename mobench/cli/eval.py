@@ -11,12 +11,13 @@ from typing import Any, Literal, cast
 
 import click
 
-from mobench import accuracy, artifacts, data, devices, plan, store
+from mobench import accuracy, artifacts, data, plan, store
 from mobench.classifier import Options
 from mobench.cli.run import parse_shape
 from mobench.cli.terminal import Progress, echo_table
 from mobench.cli.triple import parse_triple
 from mobench.errors import BadInputError, MobenchError
+from mobench.hosts.opening import open_host
 from mobench.records import DEVICES, PROVIDER_NAMES, RUNTIME_FORMATS, Artifact, Cell, Target
 from mobench.report.tables import Column
 
@@ -215,9 +216,7 @@ def command(
         click.echo(f"{images.left_out} images left out: they calibrated one of the files", err=True)
     rows: list[dict[str, Any]] = []
     unreadable: set[str] = set()
-    host = context.with_resource(
-        devices.open_host((device,), serials=[serial] if serial else [], shape=parse_shape(shape))
-    )
+    host = context.with_resource(open_host((device,), serials=[serial] if serial else [], shape=parse_shape(shape)))
     on_phone = device != "desktop-cpu"
 
     def open_session(artifact: Artifact, target: Target) -> accuracy.Session:

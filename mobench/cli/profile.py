@@ -11,12 +11,13 @@ from typing import Any
 
 import click
 
-from mobench import campaign, devices
+from mobench import campaign
 from mobench.cli.run import parse_shape
 from mobench.cli.terminal import echo_table
 from mobench.downloads import cache_folder
 from mobench.errors import BadInputError, MobenchError
 from mobench.files import write_text
+from mobench.hosts.opening import open_host
 from mobench.profile.ceilings import PROCESSORS, ceiling_for
 from mobench.profile.operators import GROUPINGS, Grouping, Line, doubts, lines, overhead
 from mobench.profile.roofline import Ceiling, shown
@@ -268,9 +269,7 @@ def command(
     _check_plots(plots, len(usable))
     if plot is not None and device not in PROCESSORS:
         raise BadInputError(f"--plot {plot}", "nobody has measured a GPU's ceilings yet", "--flame draws without them")
-    host = context.with_resource(
-        devices.open_host([device], serials=[serial] if serial else [], shape=parse_shape(shape))
-    )
+    host = context.with_resource(open_host([device], serials=[serial] if serial else [], shape=parse_shape(shape)))
     machine = str(host.machine()["cpu"])
 
     def tell(text: str) -> None:

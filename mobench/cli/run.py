@@ -12,11 +12,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from mobench import campaign, devices, plan, store
+from mobench import campaign, plan, store
 from mobench.cli import phones
 from mobench.cli.terminal import Progress, colour, echo_table, width
 from mobench.design import Settings
 from mobench.errors import BadInputError
+from mobench.hosts.conditions import Limits, Tool
+from mobench.hosts.opening import open_host
 from mobench.over_time import drift, sustained
 from mobench.records import DEVICES, PRECISIONS, PROVIDER_NAMES, READS, TOOL_FORMATS, Run
 from mobench.report import sustained as report_sustained
@@ -100,7 +102,8 @@ def echo_summaries(run: Run, summaries: Sequence[Summary]) -> None:
     notes += [f"FAILED {f.cell}: {': '.join(filter(None, (f.what, f.why)))}; {f.mend}" for f in run.failures]
     notes += drift.lines(drift.find(run)) + state_notes(run)
     if any(row["check_db"] is not None for row in rows):
-        notes.append(f"SNR: the timed session's outputs against {', '.join(sorted({c.reference for c in run.checks}))}")
+        references = sorted({check.reference for check in run.checks if check.n})
+        notes.append(f"SNR: the timed session's outputs against {', '.join(references)}")
     if any(row["energy_mj"] is not None for row in rows):
         notes.append("mJ an inference are the whole processor package's, its idle share included")
     notes.append(f"journal: {run.path}")
@@ -271,17 +274,17 @@ def command(
     if check and {*batches} - {1}:
         raise BadInputError("--check", "it compares outputs of one image at a time", "leave --batch out")
     size = parse_shape(shape)
-    host = context.with_resource(
-        devices.open_host(
-            on or ("desktop-cpu",),
-            serials=serials,
-            shape=size,
-            check=check,
-            tool=devices.Tool(binary=tool, logs=results / "logs") if tool else None,
-            limits=devices.Limits(cool_to_c=cool_to, min_battery=min_battery),
-            tell=lambda line: click.echo(line, err=True),
-        )
+    host = open_host(
+        on or ("desktop-cpu",),
+        serials=serials,
+        shape=size,
+        check=check,
+        tool=Tool(binary=tool, logs=results / "logs") if tool else None,
+        limits=Limits(cool_to_c=cool_to, min_battery=min_battery),
+        tell=lambda line: click.echo(line, err=True),
     )
+    if not dry_run:  # which only asks a phone for its cores
+        context.with_resource(host)
     targets = campaign.make_targets(
         on=on or ("desktop-cpu",),
         runtimes=runtimes,
