@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,15 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from mobench import __version__, artifacts, checking
+from mobench import __version__, artifacts
 from mobench.errors import BadInputError, LinkError, MobenchError, SessionError
 from mobench.files import write_text
+from mobench.hosts.phone import alone, digest
+from mobench.hosts.reference import Reference
 from mobench.profile.operators import overhead
 from mobench.records import RUNTIME_FORMATS, Artifact, Cell, Ready, Target
-from runners import desktop
 from runners.adb import Adb
 from runners.android import build, runtimes, sessions
-from runners.android.care import Care
+from runners.android.care import MARKER, SETTLE_S, Care
 from runners.android.folder import Folder
 from runners.android.phone import Phone, choose_cores, find
 from runners.android.source import PhoneSource, PhoneWatch
@@ -67,6 +67,7 @@ class _Bench:
         self.phone = phone
         self.adb = _CountingAdb(phone.serial)
         self.folder = Folder(self.adb)
+        self.reference = Reference()
         self._files = {each.format: each for each in reversed(files)}  # the first of a format stays
 
     def file(self, runtime: str) -> Artifact:
@@ -136,15 +137,11 @@ def _loader(bench: _Bench) -> Said:
 def _computes(device: str, runtime: str, provider: str) -> Callable[[_Bench], Said]:
     def check(bench: _Bench) -> Said:
         file, target = bench.file(runtime), bench.target(device, runtime, provider)
-        with desktop.open_session(file, Target(runtime=runtime)) as here:
-            inputs = checking.inputs(here.ready)
-            expected = checking.real(here.predict(inputs), here.ready.outputs[0])
         with bench.open(target) as session:
             ready = session.ready
-            outputs = checking.real(session.predict(inputs), ready.outputs[0])
-        found = checking.compare(
-            Cell(id=file.name, artifact=file, target=target), expected, outputs, named="this machine's CPU"
-        )
+            found = bench.reference.check(Cell(id=file.name, artifact=file, target=target), session)
+        if found.unchecked:
+            raise _SkippedError(found.unchecked)
         figures = _figures(ready) | {"snr_db": found.snr_db, "top1": found.top1}
         if found.wrong:
             raise SessionError(f"{runtime} {provider}".strip(), found.wrong, "send this report")
@@ -297,11 +294,28 @@ def _steady_mode(bench: _Bench) -> Said:
     if not bench.phone.has_fixed_performance:
         raise _SkippedError(f"Android {bench.phone.android} does not offer it")
     told: list[str] = []
-    with Care(bench.adb, PhoneWatch(PhoneSource(bench.adb)), tell=told.append) as care:
-        on = care.fixed
+    watch = PhoneWatch(PhoneSource(bench.adb))
+    before = _caps(watch)
+    with Care(bench.adb, watch, tell=told.append) as care:
+        on, held = care.fixed, _caps(watch)
     if not on:
         raise SessionError("fixed-performance mode", "; ".join(told) or "it cannot be switched on", "send this report")
-    return "switched on, and off again", {"told": told}
+    time.sleep(SETTLE_S)
+    after = _caps(watch)
+    figures = {"told": told, "caps_khz": {"before": before, "on": held, "after": after}}
+    # The marker goes when the phone's service has said yes to the end of the mode; the clocks say whether it did.
+    marked = bench.adb.shell(f"[ -e {MARKER} ] && echo marked; true", idempotent=True).out.strip() == "marked"
+    if marked or (after == held and after != before):
+        why = "the phone refuses to switch it off" if marked else f"clocks stay capped as in it ({after} kHz)"
+        raise SessionError("fixed-performance mode is still on", why, "restart the phone, and send this report")
+    seen = "the caps of its clocks moved and are back" if held != before else "the caps of its clocks did not move"
+    return f"switched on, and off again; {seen}", figures
+
+
+def _caps(watch: PhoneWatch) -> dict[str, int | None]:
+    """Return the highest clock that each cluster may have now, kHz, by its cores."""
+    clusters = watch.state("during", 0.0).clusters
+    return {",".join(map(str, cluster.cores)): cluster.cap_khz for cluster in clusters}
 
 
 CHECKS: Mapping[str, Callable[[_Bench], Said]] = {
@@ -336,17 +350,18 @@ def selftest(
         tell: told, in a line, which check begins.
 
     Raises:
-        BadInputError: no phone, no harness for it, or a file that is no model.
+        BadInputError: no phone, no harness for it, a file that is no model, or another mobench is measuring on it.
         LinkError: the phone goes out of reach before the first check.
     """
     bench = _Bench(find([serial] if serial else [])[0], [artifacts.read(path) for path in models])
     built = build.built(bench.phone.abi)
-    bench.folder.clean()
-    outcomes = tuple(_run(name, check, bench, tell) for name, check in CHECKS.items())
-    try:
+    with alone(bench.phone):
         bench.folder.clean()
-    except MobenchError as error:
-        tell(str(error))
+        outcomes = tuple(_run(name, check, bench, tell) for name, check in CHECKS.items())
+        try:
+            bench.folder.clean()
+        except MobenchError as error:
+            tell(str(error))
     _write(report, bench.phone, built, outcomes)
     return outcomes
 
@@ -384,7 +399,7 @@ def _write(path: Path, phone: Phone, built: build.Built, outcomes: Sequence[Outc
             "mobench": __version__,
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "phone": told,
-            "phone_id": hashlib.sha256(serialno.encode()).hexdigest()[:16],
+            "phone_id": digest(serialno),
             "harness": dataclasses.asdict(built) | {"path": None},
             "runtimes": held,
             "checks": [dataclasses.asdict(each) for each in outcomes],

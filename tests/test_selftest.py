@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from standin import tools
 
-from mobench import selftest
+from mobench import checking, selftest
 from mobench.cli import cli
 from mobench.errors import SessionError
 from mobench.records import Operator, Profile, Target, Timing
@@ -85,7 +85,7 @@ def test_every_check_holds_on_a_stand_in(equipped, phone, tflite_model, onnx_mod
 def test_a_check_that_is_skipped_or_falls_does_not_keep_the_others_from_running(
     equipped, phone, onnx_model, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(selftest.checking, "LEAST_DB", {"fp32": 300.0})
+    monkeypatch.setattr(checking, "LEAST_DB", {"fp32": 300.0})
     chosen = {name: selftest.CHECKS[name] for name in ("loader", "litert-cpu", "ort-cpu", "waits")}
     monkeypatch.setattr(selftest, "CHECKS", chosen)
     done = go(onnx_model, "-o", tmp_path / "r.json")

@@ -17,7 +17,6 @@ from mobench.errors import BadInputError, LinkError, MobenchError, NotReadyError
 from mobench.records import DeviceState
 from runners.adb import Adb
 
-Tell = Callable[[str], None]
 Caps = dict[tuple[int, ...], int]  # the highest cap seen of each cluster's clock, kHz
 
 MARKER = "/data/local/tmp/mobench/fixed-performance"  # on the phone while the mode is on: the holder's id, the boot
@@ -45,9 +44,9 @@ else rm -f {MARKER}; echo refused $said; fi"""
 _REPAIR = f"""{_BOOT}
 echo serialno=$(getprop ro.serialno); echo boot=$boot
 if read owner was <{MARKER} && ! {{ [ "$was" = "$boot" ] && kill -0 $owner; }}
-then {_MODE} false >&2; rm -f {MARKER}; echo repaired; fi 2>/dev/null"""
+then {_MODE} false >&2 && rm -f {MARKER} && echo repaired; fi 2>/dev/null"""
 _RELEASE = f"""if read owner boot <{MARKER} && [ "$owner" = %s ]
-then {_MODE} false; rm -f {MARKER}; fi >/dev/null 2>&1"""
+then {_MODE} false && rm -f {MARKER}; fi >/dev/null 2>&1"""
 
 
 class Watch(Protocol):
@@ -127,7 +126,7 @@ class Care:
         cool_down_s: float = 300.0,
         min_battery: int = 20,
         fixed_performance: bool = True,
-        tell: Tell = lambda text: None,
+        tell: Callable[[str], None] = lambda text: None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -170,7 +169,7 @@ class Care:
         """Switch the mode off again. Never raises: the phone does it by itself where this process cannot."""
         self._release()
 
-    def ready(self, tell: Tell) -> float:
+    def ready(self, tell: Callable[[str], None]) -> float:
         """Wait until the phone is neither throttled nor too warm; return the seconds that took, 0 without waiting.
 
         Raises:
@@ -211,7 +210,7 @@ class Care:
         self._last = self._clock(), after
         return verdict(before, after, self._caps)
 
-    def reconnect(self, error: LinkError, tell: Tell) -> Mapping[str, Any]:
+    def reconnect(self, error: LinkError, tell: Callable[[str], None]) -> Mapping[str, Any]:
         """Wait until the same phone is back; return ``waited_s`` and ``boot``: the ``same``, or a ``new`` one.
 
         Raises:
@@ -304,7 +303,8 @@ class Care:
             holder.stdout.close()
         if owner and not done:
             with contextlib.suppress(MobenchError):  # out of reach: its shell sees the end of its input
-                self._adb.shell(_RELEASE % owner, deadline_s=ANSWER_S, idempotent=True)
+                if self._adb.shell(_RELEASE % owner, deadline_s=ANSWER_S, idempotent=True).status:
+                    self._tell(f"phone {self._adb.serial}: its fixed-performance mode stays on; restart the phone")
 
 
 def _first_words(process: subprocess.Popen[bytes], starts: tuple[str, ...], deadline_s: float) -> str:
