@@ -104,7 +104,9 @@ def program_failure(what: str, status: int, words: str) -> SessionError:
         mend = "this phone lets no such program reach its GPU: use android-cpu" if gpu else "`mobench android setup`"
         return SessionError(what, f"the phone's linker refuses {found[1]}: {found[0].strip()}", mend)
     if status == 126 or (status != 0 and "Permission denied" in last):
-        return SessionError(what, f"the phone does not let it run: {last}", "run in /data/local/tmp, chmod 755")
+        mend = "`adb shell rm -rf /data/local/tmp/mobench` and run again; a phone that its owner's company manages may "
+        mend += "run no programs from there at all: take another"
+        return SessionError(what, f"the phone does not let it run: {last}", mend)
     if status == 127:
         # The launcher has seen that the file is there: what is not is its loader, `/system/bin/linker64`.
         return SessionError(what, f"the phone cannot start it: {last}", "is it built for Android and this phone's ABI?")

@@ -394,7 +394,7 @@ def test_a_mount_without_programs_is_told(folder: str, phone: StandIn) -> None:
     phone.path(path).chmod(0o660)
     answer = Adb(phone.serial).shell(f"chmod 755 {path}; {path}")
     error = program_failure("tiny.onnx", answer.status, answer.err)
-    assert answer.status == 126 and "run in /data/local/tmp" in str(error)
+    assert answer.status == 126 and "`adb shell rm -rf /data/local/tmp/mobench`" in str(error)
 
 
 def test_a_killed_program_is_told(phone: StandIn) -> None:
