@@ -10,7 +10,7 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, Protocol, Self
 
 from mobench.errors import BadInputError, LinkError, MobenchError, NotReadyError
@@ -68,21 +68,21 @@ def body_c(state: DeviceState) -> float | None:
     return max(skin or battery, default=None)
 
 
-def add_caps(caps: Caps, state: DeviceState) -> None:
-    """Raise each cluster's cap in ``caps`` to that of ``state``, where this one is higher."""
+def add_caps(caps: Caps, state: DeviceState, settled: Collection[tuple[int, ...]] = ()) -> None:
+    """Raise each cluster's cap in ``caps`` to that of ``state``, where this one is higher; not those of ``settled``."""
     for cluster in state.clusters:
-        if cluster.cap_khz is not None:
+        if cluster.cap_khz is not None and cluster.cores not in settled:
             caps[cluster.cores] = max(caps.get(cluster.cores, 0), cluster.cap_khz)
 
 
 def throttling(state: DeviceState, caps: Caps) -> str | None:
     """Return the sign by which a phone was throttled in a state, None where there is none.
 
-    Android's own word, from ``light`` on; and a clock whose cap is below the highest one seen, which also phones show
-    that have no thermal service.
+    Android's own word, from ``light`` on. Where a phone has none (Android 9), a clock whose cap is below the highest
+    one seen; elsewhere a cap says nothing: vendors move them for boosts, idle cores and to save power as well.
     """
-    if state.thermal_status not in (None, "none"):
-        return f"thermal status {state.thermal_status}"
+    if state.thermal_status is not None:
+        return None if state.thermal_status == "none" else f"thermal status {state.thermal_status}"
     for cluster in state.clusters:
         before_khz = caps.get(cluster.cores, 0)
         if cluster.cap_khz is not None and cluster.cap_khz < before_khz:
@@ -149,6 +149,7 @@ class Care:
         self._holder: subprocess.Popen[bytes] | None = None
         self._owner = ""  # the holder's id on the phone
         self._caps: Caps = {}
+        self._settled: set[tuple[int, ...]] = set()  # clusters whose lower cap has outlasted a cool-down
         self._last: tuple[float, DeviceState] | None = None
         self._began = clock()
         self._serialno = self._boot = ""
@@ -172,6 +173,9 @@ class Care:
     def ready(self, tell: Callable[[str], None]) -> float:
         """Wait until the phone is neither throttled nor too warm; return the seconds that took, 0 without waiting.
 
+        A cap that is still lower when the time is up, on a phone that is else fine, is no throttling: it is taken for
+        normal from then on.
+
         Raises:
             NotReadyError: it did not cool down in time, or its battery is below the guard.
             BadInputError: a temperature is asked for, and the phone tells none.
@@ -192,6 +196,9 @@ class Care:
             if why_not is None:
                 return self._clock() - began if waited else 0.0
             if self._clock() - began >= self._cool_down_s:
+                if obstacle(state, {}, self._target_c) is None:
+                    self._settle(state)
+                    continue
                 mend = "take it out of its case, or off the charger, then take the campaign up again"
                 why = f"not cool after {self._cool_down_s:g} s ({why_not})"
                 raise NotReadyError(f"phone {self._adb.serial}", why, mend)
@@ -205,8 +212,8 @@ class Care:
         if self._is_lost():  # adb's server was restarted: the mode ended with the old one, and its caps with it
             self._last = None
             return "fixed-performance mode ended in the round"
-        add_caps(self._caps, before)
-        add_caps(self._caps, after)
+        add_caps(self._caps, before, self._settled)
+        add_caps(self._caps, after, self._settled)
         self._last = self._clock(), after
         return verdict(before, after, self._caps)
 
@@ -234,6 +241,16 @@ class Care:
             return {"waited_s": round(self._clock() - began, 3), "boot": "same" if same else "new"}
         raise LinkError(error.what, f"not back after {RECONNECT_S:g} s", "plug it in and take the campaign up again")
 
+    def _settle(self, state: DeviceState) -> None:
+        """Take the caps of a state for normal, where they are lower than before."""
+        for cluster in state.clusters:
+            if cluster.cap_khz is not None and cluster.cap_khz < self._caps.get(cluster.cores, 0):
+                if not self._settled:
+                    why = f"{throttling(state, self._caps)} after {self._cool_down_s:g} s of rest"
+                    self._tell(f"phone {self._adb.serial}: {why}; its system wants it so: taken for normal")
+                self._caps[cluster.cores] = cluster.cap_khz
+                self._settled.add(cluster.cores)
+
     def _present(self) -> DeviceState:
         """Return the last state if that was just read, else a new one: a reading is a trip over the cable."""
         if self._last is not None and self._clock() - self._last[0] < FRESH_S:
@@ -242,7 +259,7 @@ class Care:
 
     def _read(self) -> DeviceState:
         state = self._watch.state("during", round(self._clock() - self._began, 6))
-        add_caps(self._caps, state)
+        add_caps(self._caps, state, self._settled)
         self._last = self._clock(), state
         return state
 
@@ -275,7 +292,7 @@ class Care:
         self.fixed = said.startswith("fixed")
         self._owner = said.split()[1] if self.fixed else ""
         if self.fixed:
-            self._caps, self._last = {}, None  # the mode has lower caps of its own
+            self._caps, self._settled, self._last = {}, set(), None  # the mode has lower caps of its own
             self._sleep(SETTLE_S)
         else:
             self._release()
