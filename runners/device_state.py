@@ -114,11 +114,10 @@ class Watch:
         others, steal = self._shares(_ticks(found, pids))
         status, hal_c = dumpsys.thermal(found.get(_THERMAL, ""))
         power, percent, charge_uah, battery_c = self._supply(found)
-        temps_c = hal_c | {
-            name: c for name, path in self._sensors.items() if (c := _celsius(found.get(path))) is not None
-        }
+        temps_c = {name: c for name, path in self._sensors.items() if (c := _celsius(found.get(path))) is not None}
         if battery_c is not None:
-            temps_c.setdefault("battery", battery_c)
+            temps_c["battery"] = battery_c
+        temps_c |= hal_c  # the drivers' zones go last: nobody has seen to their units
         load = found.get("/proc/loadavg", "").split()
         return DeviceState(
             when=when,
@@ -218,9 +217,13 @@ def _cluster(cores: tuple[int, ...], folder: str, found: Mapping[str, str]) -> C
 
 
 def _celsius(text: str | None) -> float | None:
-    """Turn a kernel's millidegrees into degrees; absolute zero and below is its way to say that it does not know."""
+    """Turn a kernel's millidegrees into degrees.
+
+    Absolute zero and below is its way to say that it does not know. Less than a degree, on either side of 0, is a
+    driver that tells degrees or tenths of them, or nothing.
+    """
     milli = integer(text)
-    return None if milli is None or milli <= -273_000 else milli / 1000
+    return None if milli is None or milli <= -273_000 or abs(milli) < 1_000 else milli / 1000
 
 
 def _energy(source: Source) -> dict[str, Any] | None:

@@ -7,19 +7,27 @@ from typing import Literal
 
 # PowerManager.THERMAL_STATUS_*, by number.
 _STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
-_TEMPERATURE = re.compile(r"Temperature\{mValue=(-?\d+(?:\.\d+)?), mType=-?\d+, mName=([^,}]+),")
+_TEMPERATURE = re.compile(r"Temperature\{mValue=(-?\d+(?:\.\d+)?), mType=(-?\d+), mName=([^,}]+),")
+# Temperature.TYPE_*, those that say how much heat a phone still takes; makers name such sensors quiet_therm and so on.
+_TYPES = {2: "battery", 3: "skin"}
 
 
 def thermal(text: str) -> tuple[str | None, dict[str, float]]:
     """Read ``dumpsys thermalservice`` (Android 10 and later): the word for throttling, and degrees Celsius by sensor.
 
-    The sensors are those the hardware tells now, not the ones cached before them in the text.
+    The sensors are those the hardware tells now, not the ones cached before them in the text. One of skin or battery
+    whose name does not say so has it added: ``quiet_therm (skin)``. Without a HAL the service's word means nothing.
     """
-    status = re.search(r"Thermal Status: ([0-6])\b", text)
+    status = None if re.search(r"HAL Ready: false\b", text) else re.search(r"Thermal Status: ([0-6])\b", text)
     now = text.partition("Current temperatures from HAL:")[2].partition("Current cooling devices")[0]
     return _STATUS[int(status[1])] if status else None, {
-        name: float(value) for value, name in _TEMPERATURE.findall(now)
+        _named(name, int(kind)): float(value) for value, kind, name in _TEMPERATURE.findall(now)
     }
+
+
+def _named(name: str, kind: int) -> str:
+    part = _TYPES.get(kind, "")
+    return name if part in name.lower() else f"{name} ({part})"
 
 
 def screen(text: str) -> Literal["on", "off"] | None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mobench.records import Cluster, DeviceState
 from runners import device_state, dumpsys
+from runners.android.care import body_c
 from runners.device_files import Files, Source, family
 from runners.device_state import Watch
 
@@ -81,6 +82,8 @@ Current temperatures from HAL:
 	Temperature{mValue=41.25, mType=3, mName=VIRTUAL-SKIN, mStatus=2}
 	Temperature{mValue=NaN, mType=4, mName=USB, mStatus=0}
 	Temperature{mValue=-3.0, mType=5, mName=PA, mStatus=0}
+	Temperature{mValue=38.5, mType=3, mName=quiet_therm, mStatus=0}
+	Temperature{mValue=31.0, mType=2, mName=bms, mStatus=0}
 Current cooling devices from HAL:
 	CoolingDevice{mValue=1, mType=2, mName=fan}
 Temperature static thresholds from HAL:
@@ -142,8 +145,37 @@ def test_a_phone_behind_a_cable_is_asked_once_a_state_and_its_services_fill_what
     state = watch.state("before", 0.0)
     assert source.asked == 1
     assert state.thermal_status == "moderate"
-    assert state.temps_c == {"BIG": 50.0, "VIRTUAL-SKIN": 41.25, "PA": -3.0, "battery": 32.6}
+    hal_c = {"VIRTUAL-SKIN": 41.25, "PA": -3.0, "quiet_therm (skin)": 38.5, "bms (battery)": 31.0}
+    assert state.temps_c == {"BIG": 50.0, "battery": 32.6, **hal_c}
     assert (state.power, state.battery_percent, state.charge_uah) == ("mains", 71, 2_500_000)
+
+
+def test_a_skin_sensor_is_known_by_its_type_whatever_its_maker_calls_it() -> None:
+    source = Told({"dumpsys:thermalservice": THERMAL.replace("VIRTUAL-SKIN", "xo_therm"), "dumpsys:battery": BATTERY})
+    assert body_c(Watch(source, lambda: [50]).state("before", 0.0)) == 41.25
+
+
+@pytest.mark.parametrize("reading", [274, 27, 0, -12])
+def test_a_zone_in_other_units_than_the_kernels_is_left_out(reading: int) -> None:
+    zone = {
+        f"{ZONE}0/type": "battery",
+        f"{ZONE}0/temp": str(reading),
+        f"{ZONE}1/type": "skin",
+        f"{ZONE}1/temp": "31000",
+    }
+    assert Watch(Told(zone), lambda: [50]).state("before", 0.0).temps_c == {"skin": 31.0}
+    zone |= {"dumpsys:thermalservice": THERMAL.replace("bms", "battery"), "dumpsys:battery": BATTERY}
+    assert Watch(Told(zone), lambda: [50]).state("before", 0.0).temps_c["battery"] == 31.0
+
+
+def test_a_zone_does_not_override_what_android_says_of_the_same_sensor() -> None:
+    zone = {f"{ZONE}0/type": "battery", f"{ZONE}0/temp": "2740", "dumpsys:battery": BATTERY}
+    assert Watch(Told(zone), lambda: [50]).state("before", 0.0).temps_c == {"battery": 32.6}
+
+
+def test_a_thermal_service_without_a_hal_does_not_say_that_a_phone_is_cool() -> None:
+    assert dumpsys.thermal("Thermal Status: 0\nCached temperatures:\nHAL Ready: false\n") == (None, {})
+    assert dumpsys.thermal("Thermal Status: 0\nHAL Ready: true\n") == ("none", {})
 
 
 def test_services_that_say_nothing_give_nothing() -> None:
