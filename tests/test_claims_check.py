@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from made_runs import Latency, make_run, spread
 from scipy.stats import spearmanr
 
+from mobench import store
 from mobench.claims import book, check, plan, ranks
 from mobench.claims.journals import JournalPlace, journal_places
 from mobench.claims.language import parse
@@ -46,7 +47,7 @@ def timed(
         artifact[name] = {
             "name": network,
             "precision": precision or "fp32",
-            "network": {"name": network, "label": network},
+            "network": {"name": network, "label": network, "family": "a paper's"},
         }
         latencies[name] = spread(factor, LOGS) if isinstance(factor, float) else factor
     target = {name: {"threads": threads} for name in factors}
@@ -128,6 +129,9 @@ def test_few_starts_wrong_outputs_and_software_gpus_decide_nothing(tmp_path: Pat
     run = timed(tmp_path / "b.jsonl", cells)
     wrong = Check(cell="mobilenet_v2", incarnation=0, reference="", n=1, snr_db=0, largest=1, top1=0, wrong="so")
     assert verdicts(test, replace(run, checks=(wrong,))) == []
+    own = {"name": "mobilenet_v2", "precision": "fp32", "network": {"label": "mobilenet_v2", "family": "own"}}
+    named = make_run(tmp_path / "d.jsonl", {"x": spread(1.0, LOGS)}, artifact={"x": own})
+    assert journal_places([named, make_run(tmp_path / "e.jsonl", {"mobilenet_v2": spread(1.0, LOGS)})]) == ()
     software = timed(tmp_path / "c.jsonl", cells, got="OpenCL in software")
     assert verdicts(test, software) == []
 
@@ -263,6 +267,26 @@ def test_the_campaign_that_is_planned_decides_what_it_says(tmp_path: Path, devic
     )  # fmt: skip
     assert made_plan.commands[-1].startswith("mobench run ")
     assert all(f" {name.partition(':')[0]} " in made_plan.commands[-1] for name in files)
+
+
+def test_an_independent_script_comes_to_the_same_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten claims from raw journals, with factors that confirm some, refute some and leave some open."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    import recount_claims
+
+    names = {name for ratios in recount_claims.CLAIMS.values() for a, b, *_ in ratios for name in (a, b)}
+    rng = np.random.default_rng(3)
+    for number in range(4):
+        folder = tmp_path / str(number)
+        cells: dict[str, float | Latency] = {
+            name: spread(float(rng.uniform(0.7, 1.4)), tuple(rng.normal(0, 0.05, 5))) for name in sorted(names)
+        }
+        cells["resnet152"] = spread(3.2 + number / 5, tuple(rng.normal(0, 0.05, 5)))
+        timed(folder / "20260101T000000Z-desktop-cpu.jsonl", cells)
+        mine = recount_claims.recount(folder)
+        places = journal_places([store.read(folder / "20260101T000000Z-desktop-cpu.jsonl")])
+        assert mine == {name: check.judge(claim(name), places).verdict_by("ours") for name in mine}
+        assert len(mine) == 10 and len({*mine.values()}) > 1
 
 
 def run_command(*arguments: str | Path) -> Result:

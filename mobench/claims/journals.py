@@ -113,12 +113,13 @@ def _timed(run: Run) -> dict[_Config, Timed]:
     found: dict[_Config, dict[Key, Sequence[Block]]] = defaultdict(dict)
     for cell in run.header.get("cells", ()):
         artifact, target = cell["artifact"], cell["target"]
-        if not steady[cell["id"]] or target["batch"] != 1:
-            continue
         network = artifact["network"] or {}
+        # A foreign file's name, or that of a user's own model, proves nothing of what is in it.
+        if not steady[cell["id"]] or target["batch"] != 1 or network.get("family", "own") == "own":
+            continue
         where = "gpu" if target["device"].endswith("gpu") else "cpu"
         config = (target["device"], target["runtime"], target["provider"], target["threads"])
-        key = (str(network.get("label", artifact["name"])), artifact["precision"] or "fp32", where)
+        key = (str(network["label"]), artifact["precision"] or "fp32", where)
         found[config].setdefault(key, steady[cell["id"]])
     return dict(found)
 

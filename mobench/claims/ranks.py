@@ -97,24 +97,33 @@ def inversions(place: Place, x: str, y: str) -> list[tuple[str, str, bool]]:
     The first of a pair is the faster one on x. Beyond noise: on both devices the ratio's interval leaves out 1.
     """
     found = []
-    for one, other in combinations(_networks(place, (x, y)), 2):
-        on = [place.ratio((one, "fp32", axis), (other, "fp32", axis)) for axis in (x, y)]
-        if (on[0].figure - 1) * (on[1].figure - 1) < 0:
-            first, second = (one, other) if on[0].figure < 1 else (other, one)
-            found.append((first, second, all(value.high < 1 or value.low > 1 for value in on)))
+    for one, other, on_x, on_y in _pairs(place, x, y):
+        if (on_x.figure - 1) * (on_y.figure - 1) < 0:
+            first, second = (one, other) if on_x.figure < 1 else (other, one)
+            found.append((first, second, all(value.high < 1 or value.low > 1 for value in (on_x, on_y))))
     return found
 
 
 def inverted(place: Place, x: str, y: str) -> Value:
-    """Return how many pairs are inverted; its interval is from those beyond noise to those that may be."""
-    names = _networks(place, (x, y))
-    if len(names) < 2:
-        raise MissingError((), f"{len(names)} networks with both {x} and {y}")
-    maybe = sure = 0
-    for one, other in combinations(names, 2):
-        on = [place.ratio((one, "fp32", axis), (other, "fp32", axis)) for axis in (x, y)]
-        turned = (on[0].high > 1 and on[1].low < 1) or (on[0].low < 1 and on[1].high > 1)
-        same = (on[0].high < 1 and on[1].high < 1) or (on[0].low > 1 and on[1].low > 1)
-        maybe += turned and not same
-        sure += (on[0].high < 1 < on[1].low) or (on[1].high < 1 < on[0].low)
-    return Value(figure=float(len(inversions(place, x, y))), low=float(sure), high=float(maybe))
+    """Return how many pairs are inverted; its interval is from those beyond noise to those that may be.
+
+    Raises:
+        MissingError: the place has no two networks on both.
+    """
+    pairs = _pairs(place, x, y)
+    if not pairs:
+        raise MissingError((), f"two networks with both {x} and {y}")
+    turned = sum((a.figure - 1) * (b.figure - 1) < 0 for *_, a, b in pairs)
+    sure = sum(a.high < 1 < b.low or b.high < 1 < a.low for *_, a, b in pairs)
+    same = sum((a.high < 1 and b.high < 1) or (a.low > 1 and b.low > 1) for *_, a, b in pairs)
+    return Value(figure=float(turned), low=float(sure), high=float(len(pairs) - same))
+
+
+def _pairs(place: Place, x: str, y: str) -> list[tuple[str, str, Value, Value]]:
+    """Return each pair of networks with its ratio on both axes."""
+
+    def over(one: str, other: str, axis: str) -> Value:
+        return place.ratio((one, "fp32", axis), (other, "fp32", axis))
+
+    pairs = combinations(_networks(place, (x, y)), 2)
+    return [(one, other, over(one, other, x), over(one, other, y)) for one, other in pairs]
