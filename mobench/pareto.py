@@ -35,8 +35,9 @@ class Point:
     ``accuracy_source`` says where the accuracy comes from: the data set and n, or the paper and its table.
     ``accuracy_set`` is what makes two accuracies comparable: the same images when measured; published figures all
     share one. ``artifact`` (the file's sha256) tells the same file from another of equal accuracy. ``random_weights``
-    says that the file itself was never trained, so that a published accuracy is another file's. ``starts_ms``: the
-    median of each start of its process, as (incarnation, ms): cells of one campaign share their incarnations.
+    says that the file itself was never trained, so that a published accuracy is another file's; ``weights`` is where
+    they are from: an address, a file, ``random:SEED``, "" where nobody knows. ``starts_ms``: the median of each start
+    of its process, as (incarnation, ms): cells of one campaign share their incarnations.
     """
 
     label: str  # the network as a reader knows it: MobileNetV2 0.5-160
@@ -55,6 +56,7 @@ class Point:
     accuracy_source: str = ""
     accuracy_set: str = ""
     random_weights: bool = False
+    weights: str = ""
     doubts: tuple[str, ...] = ()
     artifact: str = ""
     file: str = ""
@@ -310,6 +312,7 @@ def _point(cell: TimedCell, measured: Accuracy | None, choice: AccuracyChoice) -
         doubts=tuple(doubt.name for doubt in summary.doubts),
         accuracy=None,
         random_weights=(summary.weights or {}).get("kind") == "random",
+        weights=str((summary.weights or {}).get("source") or ""),
         artifact=summary.sha256,
         file=summary.file,
         device=summary.device,

@@ -22,6 +22,7 @@ VERBS = {
     "profile": "Time by operator and block, MACs, and how far from the machine's ceilings.",
     "pareto": "Accuracy against latency: the front as a table and a plot.",
     "claims": "What the papers claim, judged by counts, our measurements and others'.",
+    "pick": "The best network within a latency and an accuracy, and how to deploy it.",
     "results": "What was measured, here or by other tools: list, show, export, import.",
     "quickstart": "The whole road on this machine in three minutes; nothing is downloaded.",
     "devices": "The phones that adb sees, what can run on each, and the mend.",

@@ -33,10 +33,11 @@ class Evidence:
     warnings: tuple[str, ...]
 
 
-def load(results: Sequence[Path]) -> Evidence:
+def load(results: Sequence[Path], *, every: bool = False) -> Evidence:
     """Read the campaigns: each file named, and of each folder the newest that timed something, with all accuracies.
 
-    A journal that cannot be read is left out with a warning. Raises BadInputError when nothing timed is left.
+    With ``every`` all that timed something. A journal that cannot be read is left out with a warning. Raises
+    BadInputError when nothing timed is left.
     """
     paths = list(results) or [DEFAULT]
     if not results and not DEFAULT.is_dir():
@@ -60,9 +61,9 @@ def load(results: Sequence[Path]) -> Evidence:
             if known is not None and known.blocks:
                 timed.append(known)
         timed.sort(key=lambda run: (str(run.header.get("started", "")), run.path.name))
-        for run in timed[-1:]:
+        for run in timed if every else timed[-1:]:
             runs[run.path.resolve()] = run
-        if path.is_dir() and len(timed) > 1:
+        if path.is_dir() and len(timed) > 1 and not every:
             warnings.append(
                 f"{path} holds {len(timed)} campaigns: this is the newest, {timed[-1].path}; name others to add"
             )
@@ -90,7 +91,8 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _untimed(cells: Sequence[TimedCell]) -> list[str]:
+def untimed(cells: Sequence[TimedCell]) -> list[str]:
+    """Return a line for each cell that failed."""
     return [
         f"{cell.summary.cell} has no timing: {cell.summary.failure or 'the campaign ended before its first block'}"
         for cell in cells
@@ -142,7 +144,7 @@ def command(
     evidence = load(results)
     cells = timed_cells(evidence.runs)
     points = points_of(cells, evidence.accuracies, accuracy)
-    for warning in (*evidence.warnings, *_untimed(cells)):
+    for warning in (*evidence.warnings, *untimed(cells)):
         click.echo(f"note: {warning}", err=True)
     text = front.show(
         points,
