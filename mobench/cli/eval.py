@@ -16,8 +16,9 @@ from mobench.classifier import Options
 from mobench.cli.run import parse_shape
 from mobench.cli.terminal import Progress, echo_table
 from mobench.cli.triple import parse_triple
-from mobench.errors import BadInputError, MobenchError
+from mobench.errors import BadInputError, LinkError, MobenchError, NotReadyError
 from mobench.hosts.opening import open_host
+from mobench.lasting import LastingSession
 from mobench.records import DEVICES, PROVIDER_NAMES, RUNTIME_FORMATS, Artifact, Cell, Target
 from mobench.report.tables import Column
 
@@ -222,7 +223,13 @@ def command(
     def open_session(artifact: Artifact, target: Target) -> accuracy.Session:
         cores = host.choose_cores(threads) if on_phone else ()  # here several jobs share the cores
         cell = Cell(id=artifact.path.name, artifact=artifact, target=replace(target, cores=cores))
-        return cast(accuracy.Session, host.open_session(cell))  # only a tool's session does not predict
+
+        def once() -> accuracy.Session:
+            return cast(accuracy.Session, host.open_session(cell))  # only a tool's session does not predict
+
+        if host.care is None:
+            return once()
+        return LastingSession(once, host.care, label=cell.id, tell=lambda line: click.echo(line, err=True))
 
     for artifact in usable:
         with _said() as told, Progress(artifact.path.name) as bar:
@@ -250,6 +257,8 @@ def command(
                 click.echo(f"doubt: {artifact.path.name}: {doubt}", err=True)
             store.append_accuracy(results, evaluation.accuracy)  # last: a full disk must not hide what was measured
         failed |= told.failed
+        if told.away:
+            break  # the other files would wait as long for it
     if unreadable:
         click.echo(f"{len(unreadable)} of {len(images.labelled)} images could not be read", err=True)
     if json_out:
@@ -261,6 +270,7 @@ def command(
 
 class _Told:
     failed = False
+    away = False  # it is the phone that does not answer, or must rest
 
 
 @contextlib.contextmanager
@@ -271,4 +281,4 @@ def _said() -> Iterator[_Told]:
         yield told
     except MobenchError as error:
         click.echo(f"error: {error}", err=True)
-        told.failed = True
+        told.failed, told.away = True, isinstance(error, (LinkError, NotReadyError))

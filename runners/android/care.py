@@ -188,7 +188,9 @@ class Care:
         while True:
             if is_low(state, self._min_battery):
                 why = f"{state.battery_percent} % of charge are left, and {self._min_battery} % are the least"
-                raise NotReadyError(f"phone {self._adb.serial}", why, "charge it, then take the campaign up again")
+                raise NotReadyError(
+                    f"phone {self._adb.serial}", why, "charge it; then run again, a campaign with --resume"
+                )
             if self._target_c is not None and body_c(state) is None:
                 why = "it tells the temperature of neither skin nor battery"
                 raise BadInputError(f"phone {self._adb.serial}", why, "leave out the temperature to cool down to")
@@ -199,7 +201,7 @@ class Care:
                 if obstacle(state, {}, self._target_c) is None:
                     self._settle(state)
                     continue
-                mend = "take it out of its case, or off the charger, then take the campaign up again"
+                mend = "take it out of its case, or off the charger; then run again, a campaign with --resume"
                 why = f"not cool after {self._cool_down_s:g} s ({why_not})"
                 raise NotReadyError(f"phone {self._adb.serial}", why, mend)
             tell(f"cooling down: {why_not}")
