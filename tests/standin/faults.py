@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -37,6 +37,8 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
 LOSES_LINK: tuple[Kind, ...] = ("cut", "offline", "unauthorized", "reboot", "server")
 IN_OUTPUT: tuple[Kind, ...] = ("garbage", "half_line", "stutter")
+PUSH_AND_PULL = "sync:"
+_REACH = {"": 40_000, PUSH_AND_PULL: 40_000, "shell": 40_000}
 
 
 class CutShortError(Exception):
@@ -54,29 +56,30 @@ class Fault:
     amount: float = 10.0  # slow: times as slow; clock: seconds; full: bytes that still fit
 
 
-def sequence(seed: int, *, count: int = 3, reach: int = 40_000, where: tuple[str, ...] = ("",)) -> tuple[Fault, ...]:
+def sequence(seed: int, *, count: int = 3, reach: Mapping[str, int] = _REACH) -> tuple[Fault, ...]:
     """Return ``count`` random faults, the same for the same seed; each is armed when the one before has happened.
 
     Args:
         seed: what makes the sequence.
         count: how many faults.
-        reach: the most bytes that go by before a fault.
-        where: the parts of services to choose from.
+        reach: the parts of services to choose from, and the most bytes that go by there before a fault.
     """
     random_ = random.Random(seed)
     faults = []
     for _ in range(count):
         kind = random_.choice(KINDS)
+        where = random_.choice([part for part in reach if kind not in IN_OUTPUT or part != PUSH_AND_PULL])
         faults.append(
             Fault(
                 kind=kind,
-                after_bytes=int(reach ** random_.random()),  # early moments as often as late ones
-                where=random_.choice(where),
+                after_bytes=int(reach[where] ** random_.random()),  # early moments as often as late ones
+                where=where,
                 back_s=round(random_.uniform(0.1, 0.8), 2),
                 amount={"clock": random_.choice((-86_400.0, 3_600.0)), "full": 0.0}.get(kind, 10.0),
             )
         )
-    return tuple(faults)
+    # Files are pushed at the beginning: behind another fault theirs would wait in vain, and the next ones behind it.
+    return tuple(sorted(faults, key=lambda fault: fault.where != PUSH_AND_PULL))
 
 
 class Faults:
