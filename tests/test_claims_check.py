@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from made_runs import Latency, make_run, spread
 from scipy.stats import spearmanr
 
-from mobench import store
+from mobench import cli, store
 from mobench.claims import book, check, plan, ranks
 from mobench.claims.journals import JournalPlace, journal_places
 from mobench.claims.language import parse
@@ -250,7 +251,7 @@ def test_too_few_networks_give_no_correlation() -> None:
 @pytest.mark.parametrize("device", ["desktop-cpu", "android-gpu"])
 def test_the_campaign_that_is_planned_decides_what_it_says(tmp_path: Path, device: str) -> None:
     judged = [check.judge(each, table_places()) for each in book.own().claims]
-    made_plan = plan.plan(judged, device, most_networks=30)
+    made_plan = plan.plan(judged, device, most_files=30)
     assert len(made_plan.steps) > 10
     files = [name.replace(" ", ":") for step in made_plan.steps for name in step.new]
     assert len(files) == len(set(files)) <= 30
@@ -345,6 +346,24 @@ def test_the_plan_on_the_command_line(folder: Path) -> None:
     document = json.loads(run_command("--plan", "--device", "android-gpu", "--json").stdout)
     assert "--device android-cpu --device android-gpu" in document["commands"][-1]
     assert any(step["claim"] == "moga.v2_beats_v3_on_gpu" for step in document["claims"])
+
+
+def test_the_plan_is_run_command_by_command_until_one_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+
+    def main(arguments: list[str], standalone_mode: bool) -> int:
+        ran.append(arguments)
+        return 0 if len(ran) < 2 else 3
+
+    monkeypatch.setattr(cli.cli, "main", main)
+    options = ("--plan", "--run", "--paper", "v3", "--most", "4", "--random", "--budget", "7")
+    done = run_command(*options)
+    assert done.return_value == 3
+    assert [arguments[0] for arguments in ran] == ["export", "run"]
+    assert ran[0][-4:] == ["--weights", "random", "--format", "tflite"]
+    assert ran[1][-2:] == ["--budget", "7"]
+    with pytest.raises(click.UsageError):
+        run_command("--run")
 
 
 def test_a_place_satisfies_the_protocol(tmp_path: Path) -> None:

@@ -197,9 +197,12 @@ def command(needs: Sequence[Need]) -> str:
     return " && ".join((*exports(networks, precisions), f"mobench run {' '.join(networks)}{wanted}{devices}"))
 
 
-def exports(networks: Sequence[str], precisions: Sequence[str]) -> list[str]:
-    """Return the commands that export networks: trained where weights are published, else random, which is as fast."""
-    trained = [network for network in networks if available(get(network))]
+def exports(networks: Sequence[str], precisions: Sequence[str], *, random: bool = False) -> list[str]:
+    """Return the commands that export networks: trained where weights are published, else random, which is as fast.
+
+    ``random``: all of them, so that nothing is downloaded.
+    """
+    trained = [network for network in networks if not random and available(get(network))]
     lines = []
     for group, weights in ((trained, ""), ([each for each in networks if each not in trained], " --weights random")):
         if group:

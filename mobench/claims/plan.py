@@ -40,13 +40,22 @@ class Plan:
     out: tuple[tuple[str, str], ...]
 
 
-def plan(judged: Sequence[Judged], device: str, *, most_networks: int | None = None) -> Plan:
+def plan(
+    judged: Sequence[Judged],
+    device: str,
+    *,
+    most_files: int | None = None,
+    random: bool = False,
+    budget_s: float | None = None,
+) -> Plan:
     """Return the campaign on a device for the claims that our own measurements have not decided.
 
     Args:
         judged: the claims as they stand.
         device: `desktop-cpu`, `android-cpu`, or `android-gpu` for a phone's CPU and GPU in turns.
-        most_networks: stop before the campaign has more files than this.
+        most_files: stop before the campaign has more files than this.
+        random: export with random weights, so that nothing is downloaded.
+        budget_s: of the campaign; None is 20 s for each file and device.
     """
     open_: dict[str, tuple[Need, ...]] = {}
     out: list[tuple[str, str]] = []
@@ -65,13 +74,13 @@ def plan(judged: Sequence[Judged], device: str, *, most_networks: int | None = N
     while open_:
         cost = {claim: [key for key in _files(needs) if key not in chosen] for claim, needs in open_.items()}
         claim = min(open_, key=lambda name: len(cost[name]))
-        if most_networks is not None and len(chosen) + len(cost[claim]) > most_networks:
+        if most_files is not None and len(chosen) + len(cost[claim]) > most_files:
             break
         chosen |= dict.fromkeys(cost[claim])
         steps.append(Step(claim=claim, new=tuple(_name(*key) for key in cost[claim])))
         del open_[claim]
-    out += [(claim, f"it would take more than {most_networks} files") for claim in open_]
-    return Plan(steps=tuple(steps), commands=_commands(tuple(chosen), device), out=tuple(out))
+    out += [(claim, f"it would take more than {most_files} files") for claim in open_]
+    return Plan(steps=tuple(steps), commands=_commands(tuple(chosen), device, random, budget_s), out=tuple(out))
 
 
 def _needs(judged: Judged, where: Sequence[str]) -> tuple[tuple[Need, ...], str]:
@@ -112,7 +121,7 @@ def _name(network: str, precision: str) -> str:
     return network if precision == "fp32" else f"{network} {precision}"
 
 
-def _commands(files: Sequence[tuple[str, str]], device: str) -> tuple[str, ...]:
+def _commands(files: Sequence[tuple[str, str]], device: str, random: bool, budget_s: float | None) -> tuple[str, ...]:
     """Return what exports the files and times them in one campaign, in LiteRT: the papers' runtime, and the GPU's."""
     if not files:
         return ()
@@ -120,11 +129,11 @@ def _commands(files: Sequence[tuple[str, str]], device: str) -> tuple[str, ...]:
     lines = [
         f"{line} --format tflite"
         for precision in precisions
-        for line in exports([network for network, other in files if other == precision], (precision,))
+        for line in exports([network for network, other in files if other == precision], (precision,), random=random)
     ]
     networks = tuple(dict.fromkeys(network for network, _ in files))
     devices = ("android-cpu", "android-gpu") if device == "android-gpu" else (device,)
     wanted = "".join(f" --precision {precision}" for precision in precisions)
     asked = "" if device == "desktop-cpu" else "".join(f" --device {each}" for each in devices)
-    budget = SECONDS_A_CELL * len(files) * len(devices)
-    return (*lines, f"mobench run {' '.join(networks)} --runtime litert{wanted}{asked} --budget {budget}")
+    budget = budget_s or SECONDS_A_CELL * len(files) * len(devices)
+    return (*lines, f"mobench run {' '.join(networks)} --runtime litert{wanted}{asked} --budget {budget:g}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -163,8 +164,7 @@ def summary(judged: Sequence[check.Judged]) -> str:
     return f"{len(judged)} claims: {said}" + (f" ({rests})" if rests else "")
 
 
-def _show_plan(judged: Sequence[check.Judged], device: str, most: int | None, fmt: TableFormat) -> None:
-    made = plan.plan(judged, device, most_networks=most)
+def _show_plan(made: plan.Plan, device: str, fmt: TableFormat) -> None:
     if fmt == "json":
         document = {
             "device": device,
@@ -182,6 +182,18 @@ def _show_plan(judged: Sequence[check.Judged], device: str, most: int | None, fm
         click.echo(line)
 
 
+def _run(commands: Sequence[str]) -> int:
+    """Run the plan's commands here, one after the other; the first that fails ends it, with its status."""
+    from mobench.cli import cli
+
+    for line in commands:
+        click.echo(f"$ {line}", err=True)
+        status = cli.main(shlex.split(line)[1:], standalone_mode=False)
+        if status:
+            return int(status)
+    return 0
+
+
 @click.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--paper", "papers", multiple=True, type=click.Choice(list(book.PAPERS)),
@@ -193,9 +205,13 @@ def _show_plan(judged: Sequence[check.Judged], device: str, most: int | None, fm
 @click.option("--claims", "file", type=click.Path(path_type=Path), metavar="FILE",
               help="Other claims, of the same form.")  # fmt: skip
 @click.option("--plan", "planned", is_flag=True, help="Print the campaign that would decide the most claims.")
+@click.option("--run", "run", is_flag=True, help="With --plan: run it, too; then `mobench claims` has its figures.")
 @click.option("--device", type=click.Choice(list(plan.WHERE)), default="desktop-cpu", show_default=True,
               help="With --plan.")  # fmt: skip
 @click.option("--most", type=click.IntRange(1), metavar="N", help="With --plan: no more than N files.")
+@click.option("--random", is_flag=True, help="With --plan: random weights for all, nothing is downloaded.")
+@click.option("--budget", type=click.FloatRange(0.1), metavar="SECONDS",
+              help="With --plan: of the campaign; default 20 s for each file and device.")  # fmt: skip
 @click.option("--format", "fmt", type=click.Choice(TABLE_FORMATS), default="table", show_default=True)
 @click.option("--json", "json_out", is_flag=True, help="All that is known of each claim, as a JSON list.")
 def command(
@@ -205,8 +221,11 @@ def command(
     threads: int,
     file: Path | None,
     planned: bool,
+    run: bool,
     device: str,
     most: int | None,
+    random: bool,
+    budget: float | None,
     fmt: TableFormat,
     json_out: bool,
 ) -> int:
@@ -216,6 +235,8 @@ def command(
     phones), and printed in the paper itself. Counts are exact, from the layer tables. With IDs, each claim is told in
     full, with its evidence and the command that would measure what is missing.
     """
+    if not planned and (run or random or most or budget):
+        raise click.UsageError("--run, --most, --random and --budget go with --plan")
     read = book.open_book(file) if file else book.own()
     places, notes = load(results, threads)
     for note in (*notes, *read.faults):
@@ -223,8 +244,9 @@ def command(
     judged = [check.judge(claim, places) for claim in chosen(read.claims, ids, papers)]
     failed = 1 if read.faults else 0
     if planned:
-        _show_plan(judged, device, most, "json" if json_out else fmt)
-        return failed
+        made = plan.plan(judged, device, most_files=most, random=random, budget_s=budget)
+        _show_plan(made, device, "json" if json_out else fmt)
+        return _run(made.commands) if run else failed
     if json_out or fmt == "json":
         click.echo(json.dumps([as_json(each) for each in judged], indent=2, ensure_ascii=False, allow_nan=False))
         return failed
