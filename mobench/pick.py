@@ -180,8 +180,7 @@ def _caveats(point: Point) -> list[str]:
         said.append("it was timed with random weights: deploy trained ones")
     if not point.latency_ci_ms:
         said.append("its latency has no interval: the probability counts it as exact")
-    said += [f"in doubt: {doubt}" for doubt in point.doubts]
-    return said
+    return said + ([f"in doubt: {' '.join(point.doubts)} (see `mobench pareto`)"] if point.doubts else [])
 
 
 def deploying(point: Point) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ def test_no_module_of_the_core_imports_a_heavy_library_when_it_is_imported() -> 
 def test_help_and_models_load_nothing_heavy() -> None:
     script = (
         "import sys\nfrom mobench.cli import cli\n"
-        "verbs = ('run', 'compare', 'gate', 'pareto', 'claims', 'results')\n"
+        "verbs = ('run', 'compare', 'gate', 'pareto', 'claims', 'pick', 'results')\n"
         "for arguments in (['--help'], ['models', '--json'], *([verb, '--help'] for verb in verbs)):\n"
         "    cli.main(arguments, standalone_mode=False)\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)\n"

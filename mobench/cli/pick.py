@@ -110,6 +110,7 @@ def command(
     choices = [("best", picked.best), ("next", picked.runner_up)]
     rows = [_row(c) | {"place": place, "meets": chance_words(c.p_meets)} for place, c in choices if c]
     said = f"{picked.machine}: {picked.met} of {picked.compared} meet {limits}"
-    terminal.echo_table(COLUMNS, rows, [said, *picked.notes])
+    columns = [column for column in COLUMNS if column.key != "provider" or any(row["provider"] for row in rows)]
+    terminal.echo_table(columns, rows, [said, *picked.notes])
     for line in picked.commands:
         click.echo(line)
