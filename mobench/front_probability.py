@@ -1,14 +1,17 @@
 """Fronts under uncertainty: how likely a point is on its front, the hypervolume, the knee. Pure functions, seeded.
 
 A draw is one way in which the truth may be, given what was measured; every figure here is a share, or a quantile, of
-DRAWS of them. Latency: the logarithm of p50 is a Student t about what was measured, with as many degrees of freedom as
-starts less one. Cells of one campaign went through the same starts, and their deviations in each start are drawn
-together, so that of any two of them the difference is drawn as the paired t-interval of `mobench compare` has it;
-campaigns are independent of each other. Without starts it is log-normal with the given interval. Accuracy: a measured
-one is drawn from the Beta posterior of its binomial (Jeffreys); a published one is exact. What shares a file and a
-runtime shares the draw; what was measured on the same images is correlated by SAME_NETWORK or SAME_IMAGES. A network's
-measured accuracy is first pulled towards the others' by as much as its few images leave open (`_pulls`), for the
-best of many is in part the luckiest; without that, front points would be called doubtful too often.
+DRAWS of them.
+
+Latency: the logarithm of p50 is a Student t about what was measured, with as many degrees of freedom as starts less
+one. Cells of one campaign went through the same starts, and their deviations in each start are drawn together, so that
+the ratio of any two is drawn as its paired t-interval over starts has it (`mobench compare` pairs by round, which is a
+little narrower); campaigns are independent of each other. Without starts it is log-normal with the given interval.
+
+Accuracy: a measured one is drawn from the Beta posterior of its binomial (Jeffreys); a published one is exact. What
+shares a file and a runtime shares the draw; what was measured on the same images is correlated by SAME_NETWORK or
+SAME_IMAGES. A network's measured accuracy is first pulled towards the others' by as much as its few images leave open
+(`_pulls`), for the best of many is in part the luckiest; without that, front points would be called doubtful too often.
 (Calibration: benchmarks/front_coverage.py.)
 """
 
