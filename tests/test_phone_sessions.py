@@ -212,6 +212,26 @@ def test_a_link_that_broke_for_a_moment_is_a_link_error_too(bench: Bench) -> Non
     assert bench.left() == []
 
 
+@pytest.mark.parametrize(
+    ("cut", "kind", "why"), [(True, LinkError, "the link broke"), (False, SessionError, "No such")]
+)
+def test_a_file_that_went_with_a_cut_session_is_a_lost_link(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, cut: bool, kind: type[MobenchError], why: str
+) -> None:
+    """The cable is back before adb's second try, which finds the session's folder gone."""
+    with bench.open(PREDICT) as session:
+
+        def pull(source: str, target: Path, **_: object) -> None:
+            if cut:
+                session._process.kill()
+            raise SessionError("phone", "No such file or directory", "")
+
+        monkeypatch.setattr(bench.adb, "pull", pull)
+        with pytest.raises(kind, match=why) as raised:
+            session.predict(np.ones((1, 2), np.float32))
+    assert isinstance(raised.value, LinkError) is cut
+
+
 def test_a_restart_of_the_phone_is_named(bench: Bench) -> None:
     with bench.open(HANG) as session:
         session._process.kill()

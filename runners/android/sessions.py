@@ -10,7 +10,8 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,6 +29,7 @@ from runners.wire import GRACE_S, SEPARATOR, Session, decode
 
 HARNESS = "1"  # the version of android_harness/ that this mobench speaks with
 START_DEADLINE_S = 300.0  # a GPU may compile its programs for minutes
+_NOTICE_S = 1.0  # until adb's client has noticed a cut
 IDLE_S = 900.0  # longer than a campaign lets a phone cool between two rounds
 _BOOT = "/proc/sys/kernel/random/boot_id"
 _MISSING, _NO_ROOM = 66, 73  # the launcher's statuses: a file is not there, its own cannot be written
@@ -115,13 +117,15 @@ class AndroidSession(Session):
             source, sink = Path(here, "in.npy"), Path(here, "out.npy")
             np.save(source, np.ascontiguousarray(inputs))
             there = {file.name: f"{self._place}/{file.name}" for file in (source, sink)}
-            self._adb.push(source, there["in.npy"], deadline_s=transfer_s(source.stat().st_size))
+            with self._moving():
+                self._adb.push(source, there["in.npy"], deadline_s=transfer_s(source.stat().st_size))
             request = {"type": "predict", "input": there["in.npy"], "output": there["out.npy"]}
             self._request(request, "predicted", deadline_s)
-            self._adb.pull(there["out.npy"], sink)
-            if not self._folder.holds(self._place, [source, sink]):
-                why = "inputs or outputs are not on the phone as they are here"
-                raise SessionError(self._label, why, "try another cable or port")
+            with self._moving():
+                self._adb.pull(there["out.npy"], sink)
+                if not self._folder.holds(self._place, [source, sink]):
+                    why = "inputs or outputs are not on the phone as they are here"
+                    raise SessionError(self._label, why, "try another cable or port")
             outputs: np.ndarray = np.load(sink)
             return outputs
 
@@ -152,11 +156,31 @@ class AndroidSession(Session):
         target = folder / PurePosixPath(path).name
         # A trace is of some megabytes, an optimised graph holds the model's weights.
         longest_s = transfer_s((16 << 20) + 2 * self._model.stat().st_size)
-        self._adb.pull(f"{self._place}/{target.name}", target, deadline_s=longest_s)
-        if not self._folder.holds(self._place, [target]):
-            why = f"{target.name} is not here as it is on the phone"
-            raise SessionError(self._label, why, "try another cable or port")
+        with self._moving():
+            self._adb.pull(f"{self._place}/{target.name}", target, deadline_s=longest_s)
+            if not self._folder.holds(self._place, [target]):
+                why = f"{target.name} is not here as it is on the phone"
+                raise SessionError(self._label, why, "try another cable or port")
         return target
+
+    @contextlib.contextmanager
+    def _moving(self) -> Iterator[None]:
+        """While a file is moved: where the session ends meanwhile, raise how it did.
+
+        A cable that is pulled and plugged in again lets adb try once more, and then the session's folder is gone: that
+        is a lost link, whatever the file's error says.
+        """
+        try:
+            yield
+        except LinkError:
+            raise
+        except SessionError as error:
+            try:
+                self._process.wait(timeout=_NOTICE_S)
+            except subprocess.TimeoutExpired:
+                raise error from None  # it lives: it is the file
+            while True:  # what it said last, then its death
+                self._line(time.monotonic() + GRACE_S, GRACE_S)
 
     def close(self) -> None:
         """End the harness, see that it is gone from the phone, and remove its folder there. Never raises.
