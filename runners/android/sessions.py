@@ -10,7 +10,6 @@ import shlex
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -179,8 +178,7 @@ class AndroidSession(Session):
                 self._process.wait(timeout=_NOTICE_S)
             except subprocess.TimeoutExpired:
                 raise error from None  # it lives: it is the file
-            while True:  # what it said last, then its death
-                self._line(time.monotonic() + GRACE_S, GRACE_S)
+            raise self._death(GRACE_S) from error
 
     def close(self) -> None:
         """End the harness, see that it is gone from the phone, and remove its folder there. Never raises.
