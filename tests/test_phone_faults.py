@@ -44,6 +44,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
         (adb, "PING_S", 1.5),
         (adb, "LOOK_S", 1.0),
         (sessions.AndroidSession, "_look_s", 1.0),
+        (sessions, "ANSWER_S", 3.0),
         (adb, "POLL_S", 0.05),
         (wire, "GRACE_S", 1.0),
         (source, "DEADLINE_S", 5.0),
@@ -55,7 +56,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, seconds)
     monkeypatch.setitem(adb.Adb.shell.__kwdefaults__, "deadline_s", 5.0)
     monkeypatch.setitem(Folder._shell.__kwdefaults__, "deadline_s", 5.0)
-    monkeypatch.setitem(sessions.open_session.__kwdefaults__, "start_deadline_s", 5.0)
+    monkeypatch.setitem(sessions.open_session.__kwdefaults__, "start_deadline_s", 15.0)
 
 
 class Heard:

@@ -29,6 +29,7 @@ from runners.wire import GRACE_S, SEPARATOR, Session, decode
 HARNESS = "1"  # the version of android_harness/ that this mobench speaks with
 START_DEADLINE_S = 300.0  # a GPU may compile its programs for minutes
 _NOTICE_S = 1.0  # until adb's client has noticed a cut
+ANSWER_S = 10.0  # for a phone that is asked whether it is still there
 IDLE_S = 900.0  # longer than a campaign lets a phone cool between two rounds
 _BOOT = "/proc/sys/kernel/random/boot_id"
 _MISSING, _NO_ROOM = 66, 73  # the launcher's statuses: a file is not there, its own cannot be written
@@ -243,7 +244,7 @@ class AndroidSession(Session):
     def _lost(self) -> LinkError | None:
         """Return why the phone's side of this session cannot be heard, or None where phone and link are as before."""
         try:
-            boot = self._adb.shell(f"cat {_BOOT}", deadline_s=10.0).out.strip()
+            boot = self._adb.shell(f"cat {_BOOT}", deadline_s=ANSWER_S).out.strip()
         except LinkError as error:
             self._folder.lose()
             return error
