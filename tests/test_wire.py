@@ -57,7 +57,7 @@ def test_what_a_runtime_prints_is_log_and_not_an_answer() -> None:
 
 
 def test_a_message_behind_half_a_line_is_read_and_the_half_is_not() -> None:
-    halves = "os.write(1, b'INFO: no end \\x1e{\"type\":\"rea')"
+    halves = 'os.write(1, b\'INFO: no end \\x1e{"type":"rea\')'
     with child(f"say(HELLO); {halves}; say(READY); hear()") as session:
         assert session.ready.init_ns == 5
 
