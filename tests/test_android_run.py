@@ -33,6 +33,14 @@ def mobench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+def until_timed(process: subprocess.Popen[str]) -> None:
+    """Wait until a campaign has journaled a steady block."""
+    end = time.monotonic() + 90
+    while not any('"phase":"steady"' in path.read_text() for path in Path("results").rglob("*.jsonl")):
+        assert process.poll() is None and time.monotonic() < end, "it times nothing"
+        time.sleep(0.1)
+
+
 def clean(phone: StandIn) -> None:
     """Nothing of ours runs on the phone, and nothing but what was pushed to stay lies there."""
     assert phone.processes() == []
@@ -84,7 +92,7 @@ def test_what_lies_on_the_phone_already_is_not_sent_again(phone: StandIn, tflite
 
 def test_two_campaigns_do_not_share_a_phone(phone: StandIn, tflite_model: Path) -> None:
     first = start("run", tflite_model, "--device", "android-cpu", "--budget", "30", "--precise", "0.01")
-    time.sleep(4)
+    until_timed(first)
     second = mobench("run", tflite_model, "--device", "android-cpu", "--budget", "1")
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=60)
@@ -95,7 +103,7 @@ def test_two_campaigns_do_not_share_a_phone(phone: StandIn, tflite_model: Path) 
 
 def test_a_pulled_cable_pauses_and_the_campaign_goes_on(phone: StandIn, tflite_model: Path, onnx_model: Path) -> None:
     process = start("run", tflite_model, onnx_model, "--device", "android-cpu", "--budget", "6", "--precise", "0.01", "--json")  # fmt: skip  # noqa: E501
-    time.sleep(4)
+    until_timed(process)
     phone.cut()
     time.sleep(1)
     phone.plug_in()
@@ -113,7 +121,7 @@ def test_a_pulled_cable_pauses_and_the_campaign_goes_on(phone: StandIn, tflite_m
 
 def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(phone: StandIn, tflite_model: Path) -> None:
     process = start("run", tflite_model, "--device", "android-cpu", "--budget", "60", "--precise", "0.01", "--json")
-    time.sleep(6)
+    until_timed(process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
