@@ -114,10 +114,6 @@ class Adb:
         with replacing(target) as temporary:
             self._with_retry(lambda: self._transfer(("pull", source, str(temporary)), deadline_s))
 
-    def is_there(self) -> bool:
-        """Say whether adb calls the phone ready right now."""
-        return self.state() == "device"
-
     def state(self) -> str:
         """Return the phone's state as `adb devices` lists it; ``absent`` where it does not."""
         return next((one.state for one in attached(self.program) if one.serial == self.serial), "absent")

@@ -84,10 +84,6 @@ class FakeAdb:
         self._check()
         shutil.copyfile(self.path(source), target)
 
-    def is_there(self) -> bool:
-        """Say whether it is plugged in."""
-        return not self.unplugged
-
     def _check(self) -> None:
         if self.unplugged:
             raise LinkError(f"phone {self.serial}", "device not found", "plug it in")

@@ -92,7 +92,7 @@ def test_a_phone_that_is_not_there_is_out_of_reach(adb_server: AdbServer) -> Non
     absent = Adb("SERIAL1")
     assert "unplugged or restarting" in message(lambda: absent.shell("true"), BrokenLinkError)
     assert "unplugged or restarting; plug" in str(absent.missing())
-    assert not absent.is_there() and not absent.wait(0.1)
+    assert absent.state() != "device" and not absent.wait(0.1)
 
 
 def test_an_unknown_key_asks_for_the_dialog_and_is_not_retried(phone: StandIn) -> None:
@@ -193,7 +193,7 @@ def test_a_link_cut_in_an_output_is_no_answer(phone: StandIn) -> None:
     adb = Adb(phone.serial)
     phone.faults.arm(Fault(kind="cut", after_bytes=4_000, back_s=None))
     assert "broke off" in message(lambda: adb.shell("seq 1 3000; sleep 1"), BrokenLinkError)
-    assert not adb.is_there()
+    assert adb.state() != "device"
     soon(phone.plug_in)
     assert adb.wait(10)
 
@@ -257,7 +257,7 @@ def test_a_server_that_ends_is_started_again(phone: StandIn, capfd: pytest.Captu
 def test_a_dead_link_that_adb_calls_ready_is_found_and_renewed(phone: StandIn) -> None:
     adb = Adb(phone.serial)
     phone.hang()
-    assert adb.is_there()
+    assert adb.state() == "device"
     assert "no answer in 0.5 s" in message(lambda: adb.shell("true", deadline_s=0.5), BrokenLinkError)
     soon(phone.heal)
     assert adb.wait(15)

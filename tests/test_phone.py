@@ -72,7 +72,7 @@ def test_a_phone_tells_what_it_is_in_one_round_trip(adb: FakeAdb) -> None:
     )  # fmt: skip
     assert (phone.soc, phone.gpu, phone.abi, phone.memory_mb) == ("Google GS101", "Mali-G78", "arm64-v8a", 7574)
     assert phone.abis == ("arm64-v8a", "armeabi-v7a", "armeabi") and phone.boot_id == "c0ffee"
-    assert phone.fingerprint.endswith("release-keys") and phone.has_fixed_performance and phone.has_thermal_status
+    assert phone.fingerprint.endswith("release-keys") and phone.has_fixed_performance and phone.sdk >= 29
     assert phone.cores and set(phone.cores) <= set(range(8))  # this host's shell says which are open to it
     assert [dict(cluster) for cluster in phone.clusters] == [
         {"cores": [0, 1, 2, 3], "max_khz": 1_803_000, "part": "0x41/0xd05", "capacity": 160},

@@ -24,7 +24,6 @@ from runners.android import elf
 NAME = "mobench-harness"
 SOURCES = Path(__file__).resolve().parents[2] / "android_harness"
 How = Literal["ndk", "ziglang", "host"]
-HOWS: tuple[How, ...] = ("ndk", "ziglang", "host")
 PLATFORM = 24  # Android 7.0, the oldest that LiteRT's libraries run on
 LINKER = "/system/bin/linker64"
 SYSTEM_LIBRARIES = ("libc.so", "libdl.so", "libm.so")

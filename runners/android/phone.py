@@ -34,7 +34,6 @@ _FILES = (
 # Only the compositor says which driver it draws with; the whole dump is long.
 _COMMANDS = {"properties": "getprop", "gles": "dumpsys SurfaceFlinger | grep -m 1 GLES:"}
 _FIXED_PERFORMANCE_SDK = 30  # Android 11 (PowerManagerShellCommand, set-fixed-performance-mode-enabled)
-_THERMAL_SDK = 29  # Android 10 (thermal HAL 2.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +84,6 @@ class Phone:
     def has_fixed_performance(self) -> bool:
         """Whether its system is new enough to offer clocks that stay the same; the maker may have left them out."""
         return self.sdk >= _FIXED_PERFORMANCE_SDK
-
-    @property
-    def has_thermal_status(self) -> bool:
-        """Whether its system is new enough to tell that it throttles."""
-        return self.sdk >= _THERMAL_SDK
 
 
 def describe(adb: Adb) -> Phone:
