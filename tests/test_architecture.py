@@ -16,6 +16,7 @@ HEAVY = {
     "ai_edge_litert",
     "ai_edge_quantizer",
     "matplotlib",
+    "plotly",
     "tensorflow",
 }
 
@@ -65,6 +66,7 @@ def test_readers_of_the_store_do_not_reach_back_to_what_measures() -> None:
         "pareto",
         "front_probability",
         "pick",
+        "order",
         "results",
         *(f"verdicts/{name}" for name in ("comparability", "comparison", "matching", "gate")),
     )
@@ -86,7 +88,7 @@ def test_no_module_of_the_core_imports_a_heavy_library_when_it_is_imported() -> 
 def test_help_and_models_load_nothing_heavy() -> None:
     script = (
         "import sys\nfrom mobench.cli import cli\n"
-        "verbs = ('run', 'compare', 'gate', 'pareto', 'claims', 'pick', 'results')\n"
+        "verbs = ('run', 'compare', 'gate', 'pareto', 'claims', 'order', 'pick', 'report', 'results')\n"
         "for arguments in (['--help'], ['models', '--json'], *([verb, '--help'] for verb in verbs)):\n"
         "    cli.main(arguments, standalone_mode=False)\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)\n"
