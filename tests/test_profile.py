@@ -12,7 +12,7 @@ from mobench.profile import roofline
 from mobench.profile.operators import Overhead, blocks_of, doubts, lines, overhead
 from mobench.profile.roofline import Ceiling
 from mobench.records import Operator, Profile
-from mobench.report.profile_plots import flame_figure, flame_plot, roofline_figure, roofline_plot
+from mobench.report.plots.profile import flame_figure, flame_plot, roofline_figure, roofline_plot
 
 # 100 GMAC/s, and 50 GB/s for 1,000 bytes, 10 for a million.
 CEILING = Ceiling(macs_per_s={"fp32": 100e9}, reached_by={"fp32": "ort"}, bytes_per_s=((1000, 50e9), (1_000_000, 10e9)))

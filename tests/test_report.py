@@ -20,7 +20,7 @@ from mobench.files import replacing, write_text
 from mobench.pareto import Point
 from mobench.report import front
 from mobench.report.labels import Box, Label, place
-from mobench.report.plots import pareto_figure, pareto_plot
+from mobench.report.plots.pareto import pareto_figure, pareto_plot
 from mobench.report.style import COLUMN_IN, PAGE_IN, readable
 from mobench.report.tables import TABLE_FORMATS, Column, interval, render
 
@@ -106,7 +106,7 @@ def test_json_has_no_infinity() -> None:
 
 
 def test_an_unknown_format_is_one_line() -> None:
-    with pytest.raises(BadInputError, match="choose one of table, md, csv, json"):
+    with pytest.raises(BadInputError, match="choose one of table, md, latex, csv, json"):
         render(COLUMNS, ROWS, "xml")  # type: ignore[arg-type]
 
 

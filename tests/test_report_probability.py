@@ -11,7 +11,7 @@ import pytest
 from test_report import demo
 
 from mobench.report import front
-from mobench.report.plots import pareto_figure
+from mobench.report.plots.pareto import pareto_figure
 from mobench.report.style import COLUMN_IN, PAGE_IN
 
 

@@ -14,18 +14,22 @@ from itertools import product
 
 from mobench.claims.places import Key, Kind, latency
 from mobench.claims.values import MissingError, Need, Value, combine
+from mobench.gpu_cells import words
 from mobench.records import Accuracy, Block, Run
 from mobench.stats import IN_SOFTWARE, Interval, block_ns, estimate, paired_ratio
 from mobench.verdicts.comparability import machine_name
 
 MIN_STARTS = 3  # of a cell: from fewer there is no interval over starts, and none is believed
-_Config = tuple[str, str, str, int]  # device, runtime, provider, threads
+_Config = tuple[str, str, str, int]  # device, runtime, provider and way on a GPU, threads
 Timed = Mapping[Key, Sequence[Block]]  # one campaign's steady blocks by cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalPlace:
-    """Campaigns of one machine, newest first. ``accuracies``: by network and precision, all on the same images."""
+    """Campaigns of one machine, newest first. ``accuracies``: by network and precision, all on the same images.
+
+    ``names`` are what to call its CPU and its GPU, each with the way models ran on it.
+    """
 
     name: str
     campaigns: tuple[Timed, ...]
@@ -33,6 +37,7 @@ class JournalPlace:
     latencies: Mapping[Key, Value]
     threads: int
     devices: tuple[str, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
     kind: Kind = "ours"
     paper: str = ""
 
@@ -85,6 +90,7 @@ def journal_places(runs: Iterable[Run], accuracies: Iterable[Accuracy] = ()) -> 
                     latencies=latencies,
                     threads=used[0][3],
                     devices=tuple(config[0] for config in used),
+                    names={_where(config[0]): f"{machine}, {_describe(config)}" for config in used},
                 )
             )
     return tuple(places)
@@ -94,6 +100,10 @@ def _describe(config: _Config) -> str:
     device, runtime, provider, threads = config
     way = " ".join(part for part in (device.partition("-")[2].upper(), runtime, provider) if part)
     return way if device.endswith("gpu") else f"{way}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _where(device: str) -> str:
+    return "gpu" if device.endswith("gpu") else "cpu"
 
 
 def _value(figure: float, interval: Interval | None, *, starts: int) -> Value:
@@ -117,8 +127,9 @@ def _timed(run: Run) -> dict[_Config, Timed]:
         # A foreign file's name, or that of a user's own model, proves nothing of what is in it.
         if not steady[cell["id"]] or target["batch"] != 1 or network.get("family", "own") == "own":
             continue
-        where = "gpu" if target["device"].endswith("gpu") else "cpu"
-        config = (target["device"], target["runtime"], target["provider"], target["threads"])
+        where = _where(target["device"])
+        way = " ".join(filter(None, (target["provider"], words(target))))
+        config = (target["device"], target["runtime"], way, target["threads"])
         key = (str(network["label"]), artifact["precision"] or "fp32", where)
         found[config].setdefault(key, steady[cell["id"]])
     return dict(found)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, Protocol
@@ -43,6 +43,10 @@ class Place(Protocol):
         """Every latency it has, in ms."""
 
     @property
+    def names(self) -> Mapping[str, str]:
+        """What to call each of its processors, by `cpu`, `gpu`, `gpu_other`."""
+
+    @property
     def ranked(self) -> frozenset[Key]:
         """Those that take part in rank correlations."""
 
@@ -55,7 +59,10 @@ class Place(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TablePlace:
-    """A place whose latencies are figures in a table, with the table's source and caveats."""
+    """A place whose latencies are figures in a table, with the table's source and caveats.
+
+    ``bare`` are those that come without any spread: their interval is only what the last printed digit leaves open.
+    """
 
     kind: Kind
     name: str
@@ -63,6 +70,8 @@ class TablePlace:
     latencies: Mapping[Key, Value]
     ranked: frozenset[Key]
     source: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+    bare: frozenset[Key] = frozenset()
 
     def ratio(self, one: Key, other: Key) -> Value:
         """Return the quotient of two figures."""
@@ -148,6 +157,8 @@ def table_places() -> tuple[TablePlace, ...]:
                 latencies=latencies,
                 ranked=ranked,
                 source=source,
+                names={row["where"]: row["device"] or f"{name}, {row['where'].upper()}" for row in rows},
+                bare=frozenset(_key(row) for row in rows if not row["low"]),
             )
         )
     return tuple(places)

@@ -1,4 +1,4 @@
-"""Networks in order: rank correlations with a bootstrap's interval, and pairs that change places between devices.
+"""Networks in order, as claims ask: rank correlations with a bootstrap's interval, and how many pairs change places.
 
 A bootstrap's draw takes as many networks of the place, with replacement, and moves each latency by its own error: so an
 interval speaks of networks like these, and is wide where they are few. Equal axes share their draws.
@@ -63,12 +63,25 @@ def _correlation(place: Place, x: str, y: str, wanted: Callable[[str], bool]) ->
         raise MissingError((), f"{len(names)} networks with {x} and {y}, {MIN_NETWORKS} are needed")
     columns = [[_on_axis(place, name, axis) for name in names] for axis in (x, y)]
     values = [[value for value in column if value is not None] for column in columns]
-    logs = [np.log([value.figure for value in column]) for column in values]
-    figure = _spearman(logs[0][None, :], logs[1][None, :])[0]
+    return correlation(values[0], values[1], names, (AXES.index(x), AXES.index(y)))
+
+
+def correlation(x: Sequence[Value], y: Sequence[Value], names: tuple[str, ...], seeds: tuple[int, int]) -> Value:
+    """Return Spearman's rank correlation of two columns, a figure a network, with its bootstrap interval.
+
+    Args:
+        x: one column.
+        y: the other.
+        names: the networks.
+        seeds: of either column's noise; the same seed gives the same draws.
+    """
+    columns = (x, y)
+    logs = [np.log([value.figure for value in column]) for column in columns]
+    figure = spearman(logs[0][None, :], logs[1][None, :])[0]
     picks = np.random.default_rng(0).integers(0, len(names), size=(DRAWS, len(names)))
-    noisy = [_noisy(column, log, AXES.index(axis))[np.arange(DRAWS)[:, None], picks]
-             for column, log, axis in zip(values, logs, (x, y), strict=True)]  # fmt: skip
-    draws = _spearman(*noisy)
+    noisy = [_noisy(column, log, seed)[np.arange(DRAWS)[:, None], picks]
+             for column, log, seed in zip(columns, logs, seeds, strict=True)]  # fmt: skip
+    draws = spearman(*noisy)
     return from_draws(float(figure), tuple(map(float, draws)), names)
 
 
@@ -79,7 +92,7 @@ def _noisy(column: Sequence[Value], logs: _Array, seed: int) -> _Array:
     return moved
 
 
-def _spearman(x: _Array, y: _Array) -> _Array:
+def spearman(x: _Array, y: _Array) -> _Array:
     """Return the rank correlation of each row of ``x`` with that of ``y``; NaN where all of a row is the same."""
     from scipy.stats import rankdata  # a tenth of a second
 
@@ -88,19 +101,6 @@ def _spearman(x: _Array, y: _Array) -> _Array:
     scale = np.sqrt((rx**2).sum(axis=1) * (ry**2).sum(axis=1))
     with np.errstate(invalid="ignore", divide="ignore"):
         found: _Array = (rx * ry).sum(axis=1) / scale
-    return found
-
-
-def inversions(place: Place, x: str, y: str) -> list[tuple[str, str, bool]]:
-    """Return the pairs of networks whose order on x is the other way round on y, and whether that is beyond noise.
-
-    The first of a pair is the faster one on x. Beyond noise: on both devices the ratio's interval leaves out 1.
-    """
-    found = []
-    for one, other, on_x, on_y in _pairs(place, x, y):
-        if (on_x.figure - 1) * (on_y.figure - 1) < 0:
-            first, second = (one, other) if on_x.figure < 1 else (other, one)
-            found.append((first, second, all(value.high < 1 or value.low > 1 for value in (on_x, on_y))))
     return found
 
 

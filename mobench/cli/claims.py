@@ -39,8 +39,11 @@ PLAN_COLUMNS = (
 )
 
 
-def load(paths: Sequence[Path], threads: int) -> tuple[list[Place], list[str]]:
-    """Return every place there is evidence from, ours first, and notes on journals that were left out."""
+def load(paths: Sequence[Path], threads: int | None = None) -> tuple[list[Place], list[str]]:
+    """Return every place there is evidence from, ours first, and notes on journals that were left out.
+
+    ``threads``: of our CPUs, only with so many.
+    """
     runs: list[Run] = []
     accuracies: list[Accuracy] = []
     notes: list[str] = []
@@ -61,7 +64,7 @@ def load(paths: Sequence[Path], threads: int) -> tuple[list[Place], list[str]]:
         accuracies += run.accuracies
         if run.blocks:
             runs.append(run)
-    ours = [place for place in journal_places(runs, accuracies) if place.threads == threads]
+    ours = [place for place in journal_places(runs, accuracies) if threads is None or place.threads == threads]
     return [*ours, *table_places()], notes
 
 

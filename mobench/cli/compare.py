@@ -6,11 +6,12 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mobench.cli.percent import percent_option
+from mobench.cli.plotting import plot_options, write_plots
 from mobench.cli.run import parse_shape
 from mobench.cli.terminal import Progress, echo_table
 from mobench.errors import BadInputError
@@ -19,9 +20,12 @@ from mobench.report.tables import Column
 from mobench.results import open_run
 from mobench.stats import summarize
 from mobench.verdicts.comparability import refuse
-from mobench.verdicts.comparison import NO_DIFFERENCE, Comparison, basis, compare, said
+from mobench.verdicts.comparison import NO_DIFFERENCE, Comparison, basis, compare, percent, said
 from mobench.verdicts.matching import Match, find_cell
 from mobench.verdicts.sides import Measuring, Versus, face, open_side
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = (
     Column(key="a", title="A"),
@@ -134,6 +138,32 @@ def labels(comparisons: Sequence[Comparison]) -> list[str]:
     return [f"{'NOT COMPARABLE, ' if d.severity == 'refuse' else ''}differ in {d}" for d in found]
 
 
+def _drawn(rows: Sequence[Row], no_difference: float, cpu: bool, width_in: float) -> Figure:
+    """Return the comparisons as a forest: a row each, hollow where nothing is decided."""
+    from mobench.report.plots.cells import Ratio, cell_names, colour_key, ratios_figure
+
+    timed = [(row.match, row.comparison) for row in rows if row.comparison]
+    names = cell_names([cell for match, _ in timed for cell in (match.cell_a, match.cell_b)])
+    ratios = [
+        Ratio(
+            label=b if match.a == match.b else f"{b} over {a}",
+            network=colour_key(match.cell_b),
+            ratio=found.ratio,
+            ratio_ci=found.ratio_ci,
+            decided=found.verdict != "undecided",
+        )
+        for (match, found), a, b in zip(timed, names[::2], names[1::2], strict=True)
+    ]
+    old = sorted({match.one.path.stem for match, _ in timed})
+    new = sorted({match.other.path.stem for match, _ in timed})
+    sides = "" if old == new else f" A: {', '.join(old)}; B: {', '.join(new)}."
+    shaded = f"shaded: up to {percent(no_difference)} either way is no difference"
+    caption = f"Bars: 95\u00a0% intervals; hollow: undecided; {shaded}."
+    words = "CPU time of the thread" if cpu else "latency"
+    axis = f"{words}, B over A"
+    return ratios_figure(ratios, axis=axis, no_difference=no_difference, caption=caption + sides, width_in=width_in)
+
+
 def _cells(campaign: Run, other: Run, a: str, b: str) -> Versus:
     return Versus(matches=(Match(one=campaign, a=find_cell(campaign, a), other=other, b=find_cell(other, b)),))
 
@@ -156,6 +186,7 @@ def _cells(campaign: Run, other: Run, a: str, b: str) -> Versus:
 @click.option("--shape", metavar="1,3,H,W", help="First input's shape, for models that leave it open.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("-o", "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@plot_options("the ratios with their intervals")
 @click.option("--json", "json_out", is_flag=True, help="A JSON list on stdout, one object a pair.")
 def command(
     a: str,
@@ -171,6 +202,8 @@ def command(
     shape: str | None,
     seed: int,
     results: Path,
+    plots: tuple[Path, ...],
+    width_in: float,
     json_out: bool,
 ) -> int:
     """Is B slower than A? The ratio of their latencies, its 95 % interval, and a verdict.
@@ -214,6 +247,8 @@ def command(
         click.echo(as_json(rows, no_difference), nl=False)
     else:
         echo_rows(rows, no_difference, clock == "cpu")
+    if plots:
+        write_plots(_drawn(rows, no_difference, clock == "cpu", width_in), plots, width_in)
     if versus.interrupted:
         raise KeyboardInterrupt
     return int(any(row.comparison is None for row in rows))

@@ -13,11 +13,11 @@ import click
 
 from mobench import store
 from mobench.cli import terminal
+from mobench.cli.plotting import plot_options
 from mobench.errors import BadInputError
 from mobench.pareto import AccuracyChoice, TimedCell, points_of, timed_cells
 from mobench.records import Accuracy, Run
 from mobench.report import front
-from mobench.report.style import COLUMN_IN, PAGE_IN, PLOT_SUFFIXES
 from mobench.report.tables import TABLE_FORMATS, TableFormat
 from mobench.verdicts.comparability import differences, machine_name
 
@@ -115,10 +115,7 @@ def _parse_reference(_context: click.Context, option: click.Parameter, text: str
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path), metavar="[RESULTS]...")
 @click.option("--format", "fmt", type=click.Choice(TABLE_FORMATS), default="table", show_default=True)
 @click.option("--json", "json_out", is_flag=True, help="The same as --format json.")
-@click.option("--plot", "plots", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
-              help="Also draw it: .svg, .png or .pdf. Repeatable.")  # fmt: skip
-@click.option("--width", "width_in", type=click.FloatRange(2.5, 20), default=PAGE_IN, show_default=True,
-              metavar="INCHES", help=f"The plot's width in print; a paper's column is {COLUMN_IN}.")  # fmt: skip
+@plot_options("it")
 @click.option("--accuracy", type=click.Choice(get_args(AccuracyChoice)), default="auto", show_default=True,
               help="auto: measured where there is one, else published.")  # fmt: skip
 @click.option("--reference", callback=_parse_reference, metavar="MS,TOP1",
@@ -138,9 +135,6 @@ def command(
     campaign and every accuracy in it. Without any, the folder results. Accuracies belong to the very file that was
     timed, by its hash; published ones stand in where none was measured, and are labelled so.
     """
-    for plot in plots:
-        if plot.suffix.lower() not in PLOT_SUFFIXES:
-            raise BadInputError(f"cannot draw {plot}", "its suffix names no format", f"use {' '.join(PLOT_SUFFIXES)}")
     evidence = load(results)
     cells = timed_cells(evidence.runs)
     points = points_of(cells, evidence.accuracies, accuracy)

@@ -311,7 +311,7 @@ def command(
         write_text(csv_out, as_csv(done))
         tell(f"table: {csv_out}")
     if plots and done:
-        from mobench.report.profile_plots import flame_plot, roofline_plot
+        from mobench.report.plots.profile import flame_plot, roofline_plot
 
         if plot is not None and done[0].ceiling is not None:
             roofline_plot(done[0].profile, done[0].ceiling, plot, title=done[0].title, threads=threads)

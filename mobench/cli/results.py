@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
 
 from mobench import results as campaigns
+from mobench.cli.plotting import plot_options, write_plots
 from mobench.cli.run import echo_summaries
 from mobench.cli.terminal import echo_table
 from mobench.errors import BadInputError, MobenchError
@@ -54,9 +56,20 @@ IMPORTED_COLUMNS = (
     Column(key="first_ms", title="first ms", align="right"),
     Column(key="peak_rss_mb", title="peak MiB", digits=0, align="right"),
 )
-# What a person wants of cells of several campaigns: `export --format md`.
-EXPORT_TITLES = ("campaign", "source", "cell", "runtime", "threads", "p50_ms", "mean_ms", "ratio", "init_ms", "doubts")
-EXPORT_FORMATS = ("csv", "parquet", "json", "md")
+# What a person wants of cells of several campaigns: `export --format md` or `latex`.
+EXPORT_TITLES = {
+    "campaign": "campaign",
+    "source": "source",
+    "cell": "model",
+    "runtime": "runtime",
+    "threads": "threads",
+    "p50_ms": "p50 ms [95 %]",
+    "mean_ms": "mean ms",
+    "ratio": "ratio [95 %]",
+    "init_ms": "init ms",
+    "doubts": "doubts",
+}
+EXPORT_FORMATS = ("csv", "parquet", "json", "md", "latex")
 COARSE = 0.01  # of a figure: what it was rounded to is worth a note
 DEFAULT = Path("results")
 
@@ -141,8 +154,11 @@ def _was_given(context: click.Context, name: str) -> bool:
 @command.command()
 @click.argument("campaign", required=False)
 @_filters
+@plot_options("how its blocks spread, and the ratios")
 @click.option("--json", "json_out", is_flag=True, help="A JSON list on stdout, one object a cell.")
-def show(campaign: str | None, folder: Path, json_out: bool, **options: Any) -> None:
+def show(
+    campaign: str | None, folder: Path, plots: tuple[Path, ...], width_in: float, json_out: bool, **options: Any
+) -> None:
     """One campaign: its figures, its machine, and the machine's state.
 
     CAMPAIGN is a journal's path, its name or a part of that, or REV:PATH as git knows it; without one, the newest that
@@ -155,6 +171,8 @@ def show(campaign: str | None, folder: Path, json_out: bool, **options: Any) -> 
         raise BadInputError(
             str(run.path), "no cell of it is let through by the filters", "`mobench results` lists cells"
         )
+    if plots:
+        _plot(run, cells, plots, width_in)
     if json_out:
         click.echo(render(CELL_COLUMNS, cell_rows(run, cells), "json"), nl=False)
         return
@@ -167,6 +185,17 @@ def show(campaign: str | None, folder: Path, json_out: bool, **options: Any) -> 
     if rows:
         click.echo()
         echo_table(columns, rows)
+
+
+def _plot(run: Run, cells: set[str], plots: Sequence[Path], width_in: float) -> None:
+    from mobench.report.plots.cells import campaign_figure
+
+    if run.imported:
+        raise BadInputError(f"--plot of {run.path}", "another tool measured it, and blocks it has none", "leave it out")
+    where = f"Measured here: {campaigns.machine(run.header) or 'machine not said'}, campaign {run.path.stem}."
+    baseline = f" Baseline: {run.header['baseline']}." if len(cells) > 1 else ""
+    figure = campaign_figure(run, cells, caption=where + baseline, width_in=width_in)
+    write_plots(figure, plots, width_in)
 
 
 def _newest(folder: Path, chosen: Filter) -> Path:
@@ -205,6 +234,7 @@ def export(
     """
     path = None if output == "-" else Path(output)
     suffix = path.suffix[1:].lower() if path else ""
+    suffix = "latex" if suffix == "tex" else suffix
     fmt = "json" if json_out else fmt or (suffix if suffix in EXPORT_FORMATS else "csv")
     if fmt == "parquet" and path is None and sys.stdout.isatty():
         raise BadInputError("--format parquet", "it is not text", "name a file with -o")
@@ -225,8 +255,14 @@ def export(
 
 
 def _write(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], fmt: str, path: Path | None) -> None:
-    if fmt == "md":
-        columns = [column for column in columns if columns is BLOCK_COLUMNS or column.key in EXPORT_TITLES]
+    if fmt in ("md", "latex"):
+        if columns is not BLOCK_COLUMNS:
+            columns = [
+                replace(column, title=EXPORT_TITLES[column.key], align="right" if "ms" in column.key else column.align)
+                for column in columns
+                if column.key in EXPORT_TITLES
+            ]
+        rows = [{**row, "source": row["source"] or "measured here"} for row in rows]
     data = parquet(columns, rows) if fmt == "parquet" else render(columns, rows, cast(TableFormat, fmt)).encode()
     if path is None:
         click.echo(data, nl=False)

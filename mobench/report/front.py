@@ -15,7 +15,13 @@ from mobench.report.style import PAGE_IN, PLOT_SUFFIXES
 from mobench.report.tables import Column, Row, TableFormat, interval, render
 from mobench.stats import MENDS
 
-TABLE_SUFFIXES: Mapping[str, TableFormat] = {".md": "md", ".csv": "csv", ".json": "json", ".txt": "table"}
+TABLE_SUFFIXES: Mapping[str, TableFormat] = {
+    ".md": "md",
+    ".tex": "latex",
+    ".csv": "csv",
+    ".json": "json",
+    ".txt": "table",
+}
 
 _COLUMNS = (
     Column(key="number", title="#", align="right", display_only=True),
@@ -105,7 +111,7 @@ def check_path(path: Path) -> None:
 
 
 def write(points: Sequence[Point], path: Path, *, title: str = "", width_in: float = PAGE_IN) -> None:
-    """Write the plot or the table of the points, by the suffix: svg, png, pdf; md, csv, json, txt.
+    """Write the plot or the table of the points, by the suffix: svg, png, pdf; md, tex, csv, json, txt.
 
     The file appears whole or not at all. Raises BadInputError for another suffix, and for a plot without any accuracy.
     """
@@ -114,7 +120,7 @@ def write(points: Sequence[Point], path: Path, *, title: str = "", width_in: flo
     if suffix in TABLE_SUFFIXES:
         write_text(path, show(points, TABLE_SUFFIXES[suffix]))
         return
-    from mobench.report.plots import pareto_plot
+    from mobench.report.plots.pareto import pareto_plot
 
     pareto_plot(points, path, title=title, caption=caption(points), width_in=width_in)
 

@@ -84,6 +84,29 @@ def place(
     return tuple(placed)
 
 
+def spread(wanted: Sequence[float], step: float, low: float, high: float) -> tuple[float, ...]:
+    """Return places on a line ``step`` or more apart, in the order wanted and as near to it as squares tell.
+
+    They lie between ``low`` and ``high``; where there is no room for all, they run over ``high``.
+
+    >>> spread([0.0, 0.1, 5.0], 1.0, -2.0, 6.0)
+    (-0.45, 0.55, 5.0)
+    """
+    order = sorted(range(len(wanted)), key=lambda i: (wanted[i], i))
+    # Without the steps between them the places must only not fall: pool what does (isotonic regression).
+    pools: list[tuple[float, int]] = []
+    for rank, i in enumerate(order):
+        total, count = wanted[i] - rank * step, 1
+        while pools and pools[-1][0] / pools[-1][1] > total / count:
+            more, others = pools.pop()
+            total, count = total + more, count + others
+        pools.append((total, count))
+    last = max(low, high - (len(wanted) - 1) * step)
+    level = [min(max(total / count, low), last) for total, count in pools for _ in range(count)]
+    found = {i: level[rank] + rank * step for rank, i in enumerate(order)}
+    return tuple(found[i] for i in range(len(wanted)))
+
+
 def _best(
     label: Label, marker_radius: float, centres: Boxes, blocked: Boxes, soft: Boxes, frame: Box
 ) -> Placement | None:

@@ -1,4 +1,4 @@
-"""One table, columns and rows, rendered for the terminal or as Markdown, CSV or JSON: the same data in each."""
+"""One table, columns and rows, rendered for the terminal or as Markdown, LaTeX, CSV or JSON: the same data in each."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import Any, Literal
 
 from mobench.errors import BadInputError
 
-TableFormat = Literal["table", "md", "csv", "json"]
-TABLE_FORMATS: tuple[TableFormat, ...] = ("table", "md", "csv", "json")
+TableFormat = Literal["table", "md", "latex", "csv", "json"]
+TABLE_FORMATS: tuple[TableFormat, ...] = ("table", "md", "latex", "csv", "json")
 UNLIMITED = 10_000  # columns of a terminal that is none: a pipe or a file wraps nothing
 LONGEST_WORD = 30  # characters; a longer one, such as a file's name, is broken when the terminal is narrow
 NO_BREAK = "\u00a0"  # a space at which no line ends
+LATEX_ROWS = 45  # of a page; a table with more breaks over pages
+LATEX_LONG, LATEX_WIDTH = 45, 0.4  # characters from which a column has wrapped lines, and its share of the line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,8 @@ def render(
         return _csv(columns, rows)
     if fmt == "md":
         return _markdown(columns, rows, notes)
+    if fmt == "latex":
+        return _latex(columns, rows, notes)
     if fmt == "table":
         return _terminal(columns, rows, notes, width, colour)
     raise BadInputError(f"table format {fmt!r}", "is unknown", f"choose one of {', '.join(TABLE_FORMATS)}")
@@ -154,6 +158,61 @@ def _md_line(cells: Sequence[str]) -> str:
 def _md_escape(text: str) -> str:
     """A file's name may hold anything: keep it from ending its cell or its line."""
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
+
+
+def _latex(columns: Sequence[Column], rows: Sequence[Row], notes: Sequence[str]) -> str:
+    """A tabular with booktabs' rules, or a longtable where one page is too short; notes stand under it."""
+    shown = [column for column in columns if column.title]
+    cells = [[_latex_escape(_text(column, row)) for column in shown] for row in rows]
+    widest = [max((len(row[i]) for row in cells), default=0) for i in range(len(shown))]
+    kinds = [
+        "r" if column.align == "right" else rf"p{{{LATEX_WIDTH}\linewidth}}" if width > LATEX_LONG else "l"
+        for column, width in zip(shown, widest, strict=True)
+    ]
+    name = "longtable" if len(rows) > LATEX_ROWS else "tabular"
+    lines = [
+        f"% needs booktabs{' and longtable' if name == 'longtable' else ''}",
+        rf"\begin{{{name}}}{{{''.join(kinds)}}}",
+        r"\toprule",
+        _latex_line([_latex_escape(column.title) for column in shown]),
+        r"\midrule",
+        *([r"\endhead"] if name == "longtable" else []),
+    ]
+    for row, texts in zip(rows, cells, strict=True):
+        lines.append(_latex_line([rf"\textbf{{{t}}}" if t and row.get("style") == "bold" else t for t in texts]))
+    lines += [r"\bottomrule", rf"\end{{{name}}}"]
+    if notes:
+        lines += ["", r"{\footnotesize\noindent", *(rf"{_latex_escape(note)}\par" for note in notes), "}"]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    # After the end of a line LaTeX takes a bracket or a star for its own.
+    first = f"{{}}{cells[0]}" if cells and cells[0][:1] in ("[", "*") else "".join(cells[:1])
+    return rf"{' & '.join([first, *cells[1:]])} \\"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "`": r"\textasciigrave{}",
+    "…": r"\ldots{}",
+    "\u00d7": r"$\times$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    NO_BREAK: "~",
+} | {character: f"\\{character}" for character in "&%$#_{}"}
+
+
+def _latex_escape(text: str) -> str:
+    """A file's name may hold anything: nothing of it is a command, and no two hyphens become a dash."""
+    escaped = "".join(_LATEX.get(character, character) for character in text)
+    return " ".join(escaped.split()).replace("--", "-{}-")
 
 
 def _terminal(

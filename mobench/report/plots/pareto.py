@@ -1,4 +1,4 @@
-"""Plots as a paper prints them: direct labels, error bars, colour-blind-safe, the same bytes for the same data."""
+"""Accuracy against p50 latency, with the front and where it lies in 95 % of draws: a panel a machine."""
 
 from __future__ import annotations
 
@@ -12,25 +12,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mobench.errors import BadInputError
-from mobench.files import replacing
 from mobench.front_probability import band, contests, has_spread
 from mobench.pareto import Contest, Point, front_points
-from mobench.report.labels import Box, Label, Placement, place
+from mobench.report.labels import Box
+from mobench.report.plots import canvas
+from mobench.report.plots.canvas import Ends, Tag
 from mobench.report.style import (
-    DPI,
     FILLS,
     FRONT_STYLES,
     INK,
     PAGE_IN,
-    PLOT_SUFFIXES,
     RUNTIME_NAMES,
     STEP,
     font_size,
     marker,
-    metadata,
     network_colours,
     plot_style,
-    readable,
     runtime_markers,
     shown,
 )
@@ -38,10 +35,8 @@ from mobench.report.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Transform
 
 LineStyle = Literal["-", "--", ":", "-."]
-Ends = tuple[tuple[float, float], tuple[float, float]]
 
 ASPECT = 0.54  # the axes' height and ticks over the width
 PANEL_ASPECT = 0.44  # of those that stand side by side, over the width of the whole
@@ -61,14 +56,9 @@ def pareto_plot(
     ``width_in`` is the width it will be printed at: text stays readable at COLUMN_IN and at PAGE_IN. Points without
     accuracy are left out. Raises BadInputError for another suffix or when no point has an accuracy.
     """
-    suffix = path.suffix.lower()
-    if suffix not in PLOT_SUFFIXES:
-        raise BadInputError(
-            f"plot {path}", f"cannot write {suffix or 'a file without suffix'}", "name it .svg, .png or .pdf"
-        )
-    figure = pareto_figure(points, title=title, caption=caption, width_in=width_in)
-    with plot_style(width_in), replacing(path) as temporary:
-        figure.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=metadata(suffix, title))
+    canvas.check_suffix(path)
+    canvas.write(pareto_figure(points, title=title, caption=caption, width_in=width_in), path, title=title,
+                 width_in=width_in)  # fmt: skip
 
 
 def pareto_figure(points: Sequence[Point], *, title: str = "", caption: str = "", width_in: float = PAGE_IN) -> Figure:
@@ -81,12 +71,8 @@ def pareto_figure(points: Sequence[Point], *, title: str = "", caption: str = ""
 
 
 def _draw(drawn: Sequence[Point], title: str, caption: str, width_in: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     base = font_size(width_in)
-    figure = Figure(figsize=(width_in, width_in), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas.new_figure(width_in, width_in)
     colours = network_colours(point.name for point in drawn)
     markers = runtime_markers(point.runtime for point in drawn)
     size = MARKER_SIZE * base
@@ -100,7 +86,7 @@ def _draw(drawn: Sequence[Point], title: str, caption: str, width_in: float) -> 
         _draw_points(axes, points, colours, markers, size)
     _legend(figure, drawn, markers, list(dict.fromkeys(styles.values())), banded, title, width_in)
     if caption:
-        _caption(figure, caption, base)
+        canvas.caption(figure, caption, base - 1)
     # The axes keep their shape however many lines stand around them.
     around = sum(text.get_window_extent().height for text in (*figure.legends, *figure.texts)) / figure.dpi
     columns = _columns(len(panels), width_in)
@@ -113,7 +99,7 @@ def _draw(drawn: Sequence[Point], title: str, caption: str, width_in: float) -> 
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axes, points in panels:
-        _label(figure, axes, points, colours, size, base)
+        _label(axes, points, colours, size, base)
     return figure
 
 
@@ -124,9 +110,7 @@ def _panels(figure: Figure, drawn: Sequence[Point], base: float, width_in: float
     panels: list[tuple[Axes, list[Point]]] = []
     for i, machine in enumerate(machines):
         axes = figure.add_subplot(math.ceil(len(machines) / columns), columns, i + 1)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="#e6e6e6", linewidth=0.5)
-        axes.set_axisbelow(True)
+        canvas.plain_axes(axes)
         if i + columns >= len(machines):
             axes.set_xlabel("p50 latency (ms)")
         if i % columns == 0:
@@ -167,7 +151,7 @@ def _scale(axes: Axes, points: Sequence[Point], drawn: Sequence[Point]) -> None:
         pad = (high / low) ** 0.09
         axes.set_xscale("log")
         axes.set_xlim(low / pad, high * pad)
-        axes.xaxis.set_major_locator(FixedLocator(_log_ticks(low / pad, high * pad)))
+        axes.xaxis.set_major_locator(FixedLocator(canvas.log_ticks(low / pad, high * pad)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
@@ -177,17 +161,6 @@ def _scale(axes: Axes, points: Sequence[Point], drawn: Sequence[Point]) -> None:
     room = 0.12 * max(max(bounds) - min(bounds), 1.0)
     axes.set_ylim(min(bounds) - room, max(bounds) + room)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """1-2-5 ticks, or more a decade when these would be fewer than three."""
-    for steps in ((1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)):
-        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        ticks = [float(f"{step}e{decade}") for decade in decades for step in steps]
-        ticks = [tick for tick in ticks if low <= tick <= high]
-        if len(ticks) >= 3:
-            break
-    return ticks
 
 
 def _front_styles(points: Sequence[Point]) -> dict[Contest, tuple[str, LineStyle]]:
@@ -250,17 +223,13 @@ def _draw_points(
         x, y = point.latency_ms, point.accuracy or 0.0
         axes.errorbar(
             x, y,
-            xerr=_reach(x, point.latency_ci_ms), yerr=_reach(y, point.accuracy_ci),
+            xerr=canvas.reach(x, point.latency_ci_ms), yerr=canvas.reach(y, point.accuracy_ci),
             fmt="none", ecolor=colour, alpha=0.6, zorder=2,
             elinewidth=0.13 * size, capsize=0.25 * size, capthick=0.13 * size,
         )  # fmt: skip
         axes.plot(
             x, y, color=colour, gid="point", zorder=3, **marker(point.runtime, point.precision, colour, markers, size)
         )
-
-
-def _reach(value: float, ci: tuple[float, float] | None) -> list[list[float]] | None:
-    return [[max(value - ci[0], 0.0)], [max(ci[1] - value, 0.0)]] if ci else None
 
 
 def _legend(
@@ -314,24 +283,7 @@ def _legend(
         legend.remove()
 
 
-def _caption(figure: Figure, caption: str, base: float) -> None:
-    """Put the caption under the plot, wrapped to its width as rendered."""
-    size = base - 1
-    text = figure.supxlabel(caption, x=0.01, ha="left", fontsize=size, color="#555555")
-    limit = 0.98 * figure.bbox.width
-    lines = [""]
-    for word in caption.split(" "):  # not at a no-break space
-        text.set_text(f"{lines[-1]} {word}".strip())
-        if lines[-1] and text.get_window_extent().width > limit:
-            lines.append(word)
-        else:
-            lines[-1] = text.get_text()
-    text.set_text("\n".join(lines))
-
-
-def _label(
-    figure: Figure, axes: Axes, points: Sequence[Point], colours: Mapping[str, str], size: float, base: float
-) -> None:
+def _label(axes: Axes, points: Sequence[Point], colours: Mapping[str, str], size: float, base: float) -> None:
     """Name each network once a front, in its colour, beside one of its points, where it covers nothing."""
     groups: dict[tuple[str, str, Contest], list[Point]] = {}
     for point in points:
@@ -340,43 +292,19 @@ def _label(
     # Networks on a front choose their places first; the most accurate of them before the others.
     names = sorted(groups, key=lambda group: (group not in leading, -(groups[group][0].accuracy or 0.0), group))
     names = names[:MAX_LABELS]
-    texts = [
-        axes.text(
-            0, 0, shown(name[0], name[1]), color=readable(colours[name[1]]), fontsize=base, ha="left", va="bottom",
-            transform=axes.transAxes, parse_math=False, zorder=4, gid="label",
-        )
-        for name in names
-    ]  # fmt: skip
-    pixel = figure.dpi / 72  # of a typographic point
-    in_pixels = {point: _moved(axes.transData, point.latency_ms, point.accuracy or 0.0) for point in points}
-    labels = []
-    for name, text in zip(names, texts, strict=True):
-        extent = text.get_window_extent()
-        anchors = tuple(in_pixels[point] for point in groups[name])
-        labels.append(Label(width=extent.width, height=extent.height, anchors=anchors))
-    frame = axes.get_window_extent()
-    places = place(
-        labels,
-        marker_radius=(0.6 * size + 0.5) * pixel,
-        markers=list(in_pixels.values()),
-        obstacles=[_thin(axes, ends, pixel) for point in points for ends in _error_bars(point)],
-        lines=_steps(axes, pixel),
-        frame=Box(x0=frame.x0 + 2 * pixel, y0=frame.y0 + 2 * pixel, x1=frame.x1, y1=frame.y1),
+    tags = []
+    for name in names:
+        anchors = tuple((point.latency_ms, point.accuracy or 0.0) for point in groups[name])
+        tags.append(Tag(text=shown(name[0], name[1]), colour=colours[name[1]], anchors=anchors))
+    canvas.name_points(
+        axes,
+        tags,
+        points=list(dict.fromkeys((point.latency_ms, point.accuracy or 0.0) for point in points)),
+        bars=[ends for point in points for ends in _error_bars(point)],
+        lines=_steps(axes),
+        size=size,
+        base=base,
     )
-    to_axes = axes.transAxes.inverted()
-    for text, spot in zip(texts, places, strict=True):
-        if spot is None:
-            text.remove()
-            continue
-        # In parts of the axes, not in pixels: SVG and PDF are drawn at another resolution.
-        text.set_position(_moved(to_axes, spot.box.x0, spot.box.y0))
-        if spot.leader:
-            _leader(axes, spot, (0.5 * size + 1) * pixel, text.get_color())
-
-
-def _moved(transform: Transform, x: float, y: float) -> tuple[float, float]:
-    there = transform.transform((x, y))
-    return float(there[0]), float(there[1])
 
 
 def _error_bars(point: Point) -> list[Ends]:
@@ -390,38 +318,11 @@ def _error_bars(point: Point) -> list[Ends]:
     return bars
 
 
-def _thin(axes: Axes, ends: Ends, pixel: float) -> Box:
-    """The box around an upright or level line, two typographic points on each side of it."""
-    # Cut at twice the axes: on a logarithmic axis an interval that reaches 0 ms ends at minus infinity.
-    low, high = _moved(axes.transAxes, -1, -1), _moved(axes.transAxes, 2, 2)
-    moved = [_moved(axes.transData, *end) for end in ends]
-    xs = [min(max(x, low[0]), high[0]) for x, _ in moved]
-    ys = [min(max(y, low[1]), high[1]) for _, y in moved]
-    pad = 2 * pixel
-    return Box(x0=min(xs) - pad, y0=min(ys) - pad, x1=max(xs) + pad, y1=max(ys) + pad)
-
-
-def _steps(axes: Axes, pixel: float) -> list[Box]:
+def _steps(axes: Axes) -> list[Box]:
     """The level and upright pieces of the fronts' step lines."""
     pieces = []
     for line in axes.lines:
         if line.get_gid() == "front":
             for (xa, ya), (xb, yb) in pairwise(np.asarray(line.get_xydata(), dtype=float).tolist()):
-                pieces += [_thin(axes, ((xa, ya), (xb, ya)), pixel), _thin(axes, ((xb, ya), (xb, yb)), pixel)]
+                pieces += [canvas.thin(axes, ((xa, ya), (xb, ya))), canvas.thin(axes, ((xb, ya), (xb, yb)))]
     return pieces
-
-
-def _leader(axes: Axes, spot: Placement, radius: float, colour: Any) -> None:
-    """Draw a thin line from a label that lies far off to the edge of its marker."""
-    x, y = spot.anchor
-    near_x, near_y = min(max(x, spot.box.x0), spot.box.x1), min(max(y, spot.box.y0), spot.box.y1)
-    share = radius / math.hypot(near_x - x, near_y - y)
-    to_axes = axes.transAxes.inverted()
-    ends = [
-        _moved(to_axes, x + share * (near_x - x), y + share * (near_y - y)),
-        _moved(to_axes, near_x, near_y),
-    ]
-    axes.plot(
-        [end[0] for end in ends], [end[1] for end in ends],
-        transform=axes.transAxes, color=colour, linewidth=0.5, zorder=2.5, gid="leader",
-    )  # fmt: skip

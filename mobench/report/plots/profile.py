@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobench.errors import BadInputError
-from mobench.files import replacing
 from mobench.profile.operators import Line, blocks_of, lines, overhead, time_ms
 from mobench.profile.roofline import Ceiling, shown
 from mobench.records import Profile
 from mobench.report.labels import Box, Label, place
-from mobench.report.style import COLOURS, DPI, FAINT, INK, PAGE_IN, STEP, font_size, metadata, plot_style, readable
+from mobench.report.plots import canvas
+from mobench.report.style import COLOURS, FAINT, INK, PAGE_IN, STEP, font_size, plot_style, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +39,10 @@ def roofline_plot(
 
     Raises BadInputError where no operator's MACs and bytes are known.
     """
-    _save(roofline_figure(profile, ceiling, title=title, threads=threads, width_in=width_in), path, title, width_in)
+    canvas.write(
+        roofline_figure(profile, ceiling, title=title, threads=threads, width_in=width_in),
+        path, title=title, width_in=width_in,
+    )  # fmt: skip
 
 
 def flame_plot(
@@ -50,13 +52,10 @@ def flame_plot(
 
     Raises BadInputError where no operator took any time.
     """
-    _save(flame_figure(profile, title=title, names=names, width_in=width_in), path, title, width_in)
-
-
-def _save(figure: Figure, path: Path, title: str, width_in: float) -> None:
-    suffix = path.suffix.lower()
-    with plot_style(width_in), replacing(path) as temporary:
-        figure.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=metadata(suffix, title))
+    canvas.write(
+        flame_figure(profile, title=title, names=names, width_in=width_in),
+        path, title=title, width_in=width_in,
+    )  # fmt: skip
 
 
 def _colours(kinds: Sequence[str]) -> dict[str, str]:
@@ -120,11 +119,7 @@ def roofline_figure(
 
 
 def _canvas(width_in: float, aspect: float) -> tuple[Figure, Axes]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width_in, aspect * width_in), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas.new_figure(width_in, aspect * width_in)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -245,7 +240,7 @@ def _name_kinds(
         obstacles=taken,
         # Small dots may be covered where there is no other place, and so may lines.
         lines=[Box(x0=x - small, y0=y - small, x1=x + small, y1=y + small) for x, y in dots]
-        + [piece for start, end in segments for piece in _pieces(pixels(*start), pixels(*end))],
+        + [piece for start, end in segments for piece in canvas.pieces(pixels(*start), pixels(*end))],
         frame=Box(x0=frame.x0, y0=frame.y0, x1=frame.x1, y1=frame.y1),
     )
     to_axes = axes.transAxes.inverted()
@@ -263,14 +258,6 @@ def _name_kinds(
             ends = to_axes.transform([spot.anchor, near])
             axes.plot(ends[:, 0], ends[:, 1], transform=axes.transAxes, color=text.get_color(), linewidth=0.5,
                       zorder=2, gid="leader")  # fmt: skip
-
-
-def _pieces(start: tuple[float, float], end: tuple[float, float], count: int = 60) -> list[Box]:
-    """Return a slanted line as small boxes, in pixels."""
-    steps = [(start[0] + (end[0] - start[0]) * i / count, start[1] + (end[1] - start[1]) * i / count)
-             for i in range(count + 1)]  # fmt: skip
-    return [Box(x0=min(a[0], b[0]) - 1, y0=min(a[1], b[1]) - 1, x1=max(a[0], b[0]) + 1, y1=max(a[1], b[1]) + 1)
-            for a, b in pairwise(steps)]  # fmt: skip
 
 
 def flame_figure(
