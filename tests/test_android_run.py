@@ -33,10 +33,13 @@ def mobench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def until_timed(process: subprocess.Popen[str]) -> None:
-    """Wait until a campaign has journaled a steady block."""
+def until_timed(process: subprocess.Popen[str], *, after: str = '"event":"run"') -> None:
+    """Wait until a campaign has journaled a steady block behind a text."""
     end = time.monotonic() + 90
-    while not any('"phase":"steady"' in path.read_text() for path in Path("results").rglob("*.jsonl")):
+    while True:
+        texts = [path.read_text() for path in Path("results").rglob("*.jsonl")]
+        if any('"phase":"steady"' in text.partition(after)[2] for text in texts):
+            return
         assert process.poll() is None and time.monotonic() < end, "it times nothing"
         time.sleep(0.1)
 
@@ -102,13 +105,16 @@ def test_two_campaigns_do_not_share_a_phone(phone: StandIn, tflite_model: Path) 
 
 
 def test_a_pulled_cable_pauses_and_the_campaign_goes_on(phone: StandIn, tflite_model: Path, onnx_model: Path) -> None:
-    process = start("run", tflite_model, onnx_model, "--device", "android-cpu", "--budget", "6", "--precise", "0.01", "--json")  # fmt: skip  # noqa: E501
+    files = (tflite_model, onnx_model)
+    process = start("run", *files, "--device", "android-cpu", "--budget", "90", "--precise", "0.01", "--json")
     until_timed(process)
     phone.cut()
     time.sleep(1)
     phone.plug_in()
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 0, err
+    until_timed(process, after='"event":"pause"')
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
     cells = json.loads(out)
     run = store.read(Path(cells[0]["journal"]))
     assert len(run.pauses) == 1 and run.pauses[0]["boot"] == "same" and not run.failures
