@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
@@ -212,15 +212,18 @@ def pareto_points(runs: Iterable[Run], accuracies: Iterable[Accuracy], choice: A
     return points_of(timed_cells(runs), accuracies, choice)
 
 
-def timed_cells(runs: Iterable[Run]) -> list[TimedCell]:
-    """Return the newest summary of each cell of the campaigns, newest campaign first, failed ones included."""
+def timed_cells(runs: Iterable[Run], summarized: Callable[[Run], Iterable[Summary]] = summarize) -> list[TimedCell]:
+    """Return the newest summary of each cell of the campaigns, newest campaign first, failed ones included.
+
+    ``summarized`` gives a campaign's summaries, for who has them already.
+    """
     cells: list[TimedCell] = []
     seen: set[tuple[object, ...]] = set()
     for run in sorted(runs, key=lambda run: (str(run.header.get("started", "")), str(run.path)), reverse=True):
         campaign = str(run.header.get("campaign", run.path.stem))
         keys = []
         starts = _starts_ms(run)
-        for summary in summarize(run):
+        for summary in summarized(run):
             machine = machine_name(run, summary.device)
             target = (summary.device, summary.runtime, summary.provider, summary.threads, summary.batch)
             key = (machine, summary.sha256, *target)

@@ -20,6 +20,7 @@ from made_runs import MACHINE, make_run, spread
 
 from mobench import zoo
 from mobench.cli import cli
+from mobench.cli.report import command
 from mobench.errors import MobenchError
 from mobench.records import Accuracy, Cluster, DeviceState, Run
 from mobench.report.html import page
@@ -42,7 +43,7 @@ STATES = tuple(
 )
 
 
-def artifact(name: str, precision: str = "fp32", **changes: Any) -> dict[str, Any]:
+def artifact(name: str, precision: str = "fp32", /, **changes: Any) -> dict[str, Any]:
     spec = zoo.get(name)
     network = {"name": name, "label": name, "family": spec.family, "width": 1.0, "depth": 1.0, "input_size": 224}
     weights = {"kind": "random", "source": "random:0"}
@@ -61,7 +62,11 @@ def campaign(path: Path, **changes: Any) -> Run:
 
 
 def report(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["report", *arguments])
+    """Call the verb as `mobench.cli.main` does, where what it returns becomes the exit status."""
+    result = CliRunner().invoke(command, arguments, standalone_mode=False)
+    if result.exception is None:
+        result.exit_code = result.return_value
+    return result
 
 
 class Page(HTMLParser):
@@ -262,7 +267,7 @@ def test_half_a_character_in_a_journal_does_not_stop_the_page(tmp_path: Path) ->
 
 def test_without_results_there_is_one_line_and_exit_2(tmp_path: Path) -> None:
     def refused(*arguments: str) -> str:
-        done = CliRunner().invoke(cli, ["report", *arguments], standalone_mode=False)
+        done = report(*arguments)
         assert isinstance(done.exception, MobenchError) and done.exception.kind == "bad_input"
         assert not Path("report.html").exists() and "\n" not in str(done.exception)
         return str(done.exception)

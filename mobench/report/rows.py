@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -33,12 +33,17 @@ BLOCK_COLUMNS = tuple(
 )
 
 
-def cell_rows(run: Run, cells: Collection[str]) -> list[dict[str, Any]]:
-    """Return a row for each of the given cells: its ``Summary``, where it comes from and, of imports, their figures."""
+def cell_rows(
+    run: Run, cells: Collection[str], summarized: Callable[[Run], Iterable[Summary]] = summarize
+) -> list[dict[str, Any]]:
+    """Return a row for each of the given cells: its ``Summary``, where it comes from and, of imports, their figures.
+
+    ``summarized`` gives a campaign's summaries, for who has them already.
+    """
     context = _context(run) | {"journal": str(run.path), "end": run.end}
     imported = {one.cell: one for one in run.imported}
     rows = []
-    for summary in summarize(run):
+    for summary in summarized(run):
         if summary.cell not in cells:
             continue
         row = dataclasses.asdict(summary) | context | {"doubts": tuple(d.name for d in summary.doubts)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,9 +16,11 @@ from mobench.claims.check import Judged
 from mobench.claims.journals import journal_places
 from mobench.claims.places import Place, table_places
 from mobench.pareto import TimedCell, timed_cells
+from mobench.records import Run
 from mobench.report.html import claims, cpu_gpu, devices, doubts, fronts, reproduce
 from mobench.report.html.evidence import Evidence
 from mobench.report.html.markup import badge, e, items, json_script, some, verdict
+from mobench.stats import Summary, summarize
 
 TITLES = {
     "summary": "Summary",
@@ -39,6 +41,7 @@ class Report:
     """Everything that a page shows; nothing of it is computed while it is rendered."""
 
     evidence: Evidence
+    summaries: Mapping[int, tuple[Summary, ...]]  # by the id of the run
     cells: tuple[TimedCell, ...]
     fronts: fronts.Fronts
     claims: claims.Claims
@@ -46,6 +49,10 @@ class Report:
     machines: tuple[devices.Machine, ...]
     doubts: tuple[doubts.Group, ...]
     command: str
+
+    def summarized(self, run: Run) -> tuple[Summary, ...]:
+        """Return the summaries of one of the evidence's campaigns."""
+        return self.summaries[id(run)]
 
 
 def gather(
@@ -64,7 +71,8 @@ def gather(
         progress: takes the share that is done and what comes next.
     """
     progress(0.0, "figures of every cell")
-    cells = tuple(timed_cells(evidence.timed))
+    summaries = {id(run): tuple(summarize(run)) for run in evidence.runs}
+    cells = tuple(timed_cells(evidence.timed, lambda run: summaries[id(run)]))
     progress(0.3, "fronts")
     ours = journal_places(evidence.timed, evidence.accuracies)
     places: list[Place] = [*(place for place in ours if place.threads == THREADS), *table_places()]
@@ -75,6 +83,7 @@ def gather(
     compared = cpu_gpu.gather(places)
     return Report(
         evidence=evidence,
+        summaries=summaries,
         cells=cells,
         fronts=found,
         claims=judged,
@@ -110,7 +119,9 @@ def render(report: Report) -> str:
         "devices": devices.section(report.machines),
         "doubts": doubts.section(report.doubts),
         "reproduce": reproduce.section(report.fronts.ours, report.command),
-        "raw": reproduce.raw(reproduce.csv_gz(report.evidence.runs, report.fronts.theirs), _sources()),
+        "raw": reproduce.raw(
+            reproduce.csv_gz(report.evidence.runs, report.fronts.theirs, report.summarized), _sources()
+        ),
     }
     sections = "".join(
         f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{TITLES[name]}</h2>{body}</section>'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mobench import __version__
@@ -17,6 +17,7 @@ from mobench.report.html.markup import e, items
 from mobench.report.html.others import Theirs
 from mobench.report.rows import CELL_COLUMNS, cell_rows
 from mobench.report.tables import Column, render
+from mobench.stats import Summary
 
 EXPORTS = 40  # commands that are printed; each exports many networks
 CSV_NAME = "mobench-cells.csv"
@@ -37,7 +38,8 @@ def artifacts(runs: Sequence[Run]) -> dict[str, Any]:
 def exports(points: Sequence[Point]) -> list[str]:
     """Return the commands that make the files of our own networks, networks with the same options in one."""
     groups: dict[tuple[str, ...], dict[str, None]] = {}
-    for point in points:
+    kinds = {(point.label, point.precision, point.runtime, point.weights): point for point in points}
+    for point in kinds.values():
         first, *rest = deploying(point)
         if rest:  # the first makes the file, the second runs it
             verb, label, *options = shlex.split(first)[1:]
@@ -45,7 +47,7 @@ def exports(points: Sequence[Point]) -> list[str]:
     return [shlex.join(["mobench", verb, *labels, *options]) for (verb, *options), labels in groups.items()]
 
 
-def csv_gz(runs: Sequence[Run], theirs: Sequence[Theirs]) -> str:
+def csv_gz(runs: Sequence[Run], theirs: Sequence[Theirs], summarized: Callable[[Run], Iterable[Summary]]) -> str:
     """Return every cell of every campaign, and what the page shows of others, as CSV, gzip in base64.
 
     The columns are those of `mobench results export`, and before them whose the figure is. Others' latencies have no
@@ -53,7 +55,7 @@ def csv_gz(runs: Sequence[Run], theirs: Sequence[Theirs]) -> str:
     """
     rows: list[dict[str, Any]] = []
     for run in runs:
-        for row in cell_rows(run, {cell["id"] for cell in run.header.get("cells", ())}):
+        for row in cell_rows(run, {cell["id"] for cell in run.header.get("cells", ())}, summarized):
             rows.append(row | {"evidence": "ours", "file": plain_path(row["file"]), "journal": run.path.name})
     for one in theirs:
         point = one.point
