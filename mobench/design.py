@@ -27,6 +27,7 @@ class Settings:
     """When a campaign ends: at the asked interval half-widths (shares of the figure), or when the budget is spent.
 
     With ``sustain_s`` it is a sustained load instead: one start, rounds without a pause for that long.
+    With ``energy_s`` each model also runs alone for so long in each start, where a GPU tells what it takes.
     """
 
     budget_s: float = 60.0
@@ -35,6 +36,7 @@ class Settings:
     seed: int = 0
     deadline_s: float = 60.0
     sustain_s: float = 0.0
+    energy_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse times and widths that no campaign could keep to.
@@ -42,7 +44,7 @@ class Settings:
         Raises:
             BadInputError: a value that is negative or not finite, or no budget at all.
         """
-        for name in ("budget_s", "ratio_half_width", "p50_half_width", "deadline_s", "sustain_s"):
+        for name in ("budget_s", "ratio_half_width", "p50_half_width", "deadline_s", "sustain_s", "energy_s"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0) or (name == "budget_s" and value == 0):
                 raise BadInputError(f"{name} {value}", "not a finite, positive number", "for example a budget of 3600")

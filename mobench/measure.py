@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mobench import __version__
+from mobench import __version__, energy
 from mobench.design import LEAD_IN, Settings, starts, timed_inferences
 from mobench.errors import BadInputError, DeathError, LinkError, MobenchError, SessionError
 from mobench.hosts import Host, Session
@@ -171,7 +171,8 @@ class Campaign:
             live: list[_Live] = []
             try:
                 live, waiting = self._start_sessions(waiting)
-                starting = self._elapsed() - began
+                alone_s = energy.takes_s(len(live), self._settings.energy_s, self._host.meter)
+                starting = self._elapsed() - began + alone_s
                 if not live:
                     if not self._left():
                         return "failed"
@@ -186,7 +187,8 @@ class Campaign:
                 share = (budget - began) / max(1, planned - self._incarnation)
                 if self._incarnation >= planned:
                     share = budget / planned
-                self._rounds(live, min(budget, began + max(share, starting)))
+                self._rounds(live, min(budget, began + max(share, starting)) - alone_s)
+                self._weigh(live)
             except LinkError as error:
                 self._reconnect(error)
                 self._incarnation += 1
@@ -353,6 +355,10 @@ class Campaign:
             self._known.add_start(figures)
         for cell_id in survivors:
             self._deaths.pop(cell_id, None)
+
+    def _weigh(self, live: list[_Live]) -> None:
+        for found in energy.weigh_all(live, self._settings.energy_s, self._host.meter, lost=self._drop):
+            self._journal.append("energy", replace(found, incarnation=self._incarnation, t_s=self._elapsed()))
 
     def _round(self, live: list[_Live], number: int, shuffled: random.Random, survivors: set[str]) -> dict[str, float]:
         """Time a block of every live cell, in random order; return their figures, ns."""

@@ -12,14 +12,18 @@ FORMATS: tuple[Format, ...] = ("onnx", "tflite")
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
 RUNTIME_FORMATS: Mapping[str, Format] = {"ort": "onnx", "litert": "tflite"}
 # By device: its runtimes, and their execution providers (ONNX Runtime) and delegates (LiteRT) by the names they are
-# asked by; a runtime's first is its own choice there. "builtin": LiteRT's kernels without a delegate. ONNX Runtime has
-# no GPU provider for Android.
+# asked by; a runtime's first is its own choice there, on a desktop's GPU the first that is installed. "builtin":
+# LiteRT's kernels without a delegate. ONNX Runtime has no GPU provider for Android.
 DEVICES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "desktop-cpu": {"ort": ("cpu", "xnnpack"), "litert": ("xnnpack", "builtin")},
+    "desktop-gpu": {"ort": ("cuda", "tensorrt", "webgpu"), "litert": ("gpu-fp16", "gpu-fp32")},
     "android-cpu": {"ort": ("cpu", "xnnpack"), "litert": ("xnnpack",)},
     "android-gpu": {"litert": ("gpu-fp16", "gpu-fp32")},
 }
 PROVIDER_NAMES = sorted({name for runtimes in DEVICES.values() for names in runtimes.values() for name in names})
+NVIDIA = ("cuda", "tensorrt")  # the providers that have CUDA graphs and TF32
+# Where a desktop's GPU has inputs and outputs: in its own memory, or copied in and out with every inference.
+IOS = ("device", "host")
 # The user's own native tools, as `--runtime` names them: a block is one run of such a program.
 TOOL_FORMATS: Mapping[str, Format] = {"benchmark_model": "tflite", "onnxruntime_perf_test": "onnx"}
 READS: Mapping[str, Format] = {**RUNTIME_FORMATS, **TOOL_FORMATS}
@@ -62,7 +66,9 @@ class Target:
 
     ``cores`` is the affinity mask asked for; empty means the system's choice. ``provider`` is an execution provider
     (ONNX Runtime) or delegate (LiteRT) by its short name; empty means the runtime's own choice for a CPU. ``batch`` is
-    the leading axis of every input; one inference then takes that many images.
+    the leading axis of every input; one inference then takes that many images. The others are a desktop GPU's: ``io``
+    is one of `IOS`, and empty elsewhere; ``cuda_graph`` replays the whole inference as one launch; ``tf32`` lets FP32
+    products round their inputs to 10 bits; ``partial`` lets the CPU run what the GPU does not take.
     """
 
     device: str = "desktop-cpu"
@@ -71,6 +77,10 @@ class Target:
     threads: int = 1
     cores: tuple[int, ...] = ()
     batch: int = 1
+    io: str = ""
+    cuda_graph: bool = False
+    tf32: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +101,12 @@ class Ready:
     ``rss_before_mb`` is the process's peak before the model was loaded: the runtime's own share of ``peak_rss_mb``.
     ``arena_mb`` is the model's own part of it: the anonymous memory that loading and the first inference added
     (activations, packed weights; not the file's mapped pages). None where the system does not tell.
+
+    What follows ``not_delegated`` only a desktop's GPU has: ``providers`` counts nodes by where they run, ``left`` are
+    the first that the GPU does not take, by name. ``io`` is where inputs and outputs are, ``waits`` what a timed
+    inference ends with. ``build_ns`` is what building an engine took, in the start that built it, and no part of
+    ``init_ns``. ``settings`` are the provider's own words for how it is set. ``as_float`` says why an INT8 file
+    computes in float; empty where it does not.
     """
 
     init_ns: int
@@ -108,6 +124,13 @@ class Ready:
     versions: Mapping[str, str]
     arena_mb: float | None = None
     not_delegated: Mapping[str, int] = field(default_factory=dict)
+    providers: Mapping[str, int] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+    io: str = ""
+    waits: str = ""
+    build_ns: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    as_float: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +212,33 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuState:
+    """What an NVIDIA GPU was doing at one moment, as NVML tells. A value that it does not tell is None.
+
+    ``held_by`` are the reasons that its clocks are not higher, ``idle`` among them. ``power_held_ns`` and
+    ``heat_held_ns`` are running counters of the time that power and heat held them down, ``energy_mj`` of the whole
+    board's energy. ``others`` counts processes on it that are not ours, and ``others_mb`` their memory.
+    """
+
+    sm_mhz: int | None = None
+    memory_mhz: int | None = None
+    held_by: tuple[str, ...] | None = None
+    power_held_ns: int | None = None
+    heat_held_ns: int | None = None
+    temp_c: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    energy_mj: int | None = None
+    busy_percent: int | None = None
+    memory_used_mb: int | None = None
+    others: int | None = None
+    others_mb: int | None = None
+    mig: bool | None = None
+    pcie_generation: int | None = None
+    pcie_width: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceState:
     """What a device was doing at one moment of a campaign. A value that the system does not tell is None or empty.
 
@@ -211,6 +261,24 @@ class DeviceState:
     battery_percent: int | None = None
     charge_uah: int | None = None
     energy_uj: Mapping[str, int] = field(default_factory=dict)
+    gpu: GpuState | None = None  # of a desktop's NVIDIA GPU, where one is measured on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Energy:
+    """What a device took while one cell alone ran on it: ``n`` inferences in ``seconds``, its idle share included.
+
+    ``error_mj``: how far off the total may be by how seldom the device updates what it tells. ``source`` is what told.
+    """
+
+    cell: str = ""
+    incarnation: int = 0
+    t_s: float = 0.0
+    n: int = 0
+    seconds: float
+    energy_mj: float
+    error_mj: float
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,3 +386,4 @@ class Run:
         default_factory=dict
     )  # (incarnation, round): why it does not count
     imported: tuple[Imported, ...] = ()  # where the header has a source: figures of another tool
+    energies: tuple[Energy, ...] = ()

@@ -53,6 +53,7 @@ class FakeHost:
     watch: Any = field(default_factory=FakeWatch)
     care: Any = None
     checks: Callable[[Cell], Check | None] = lambda cell: None
+    meter: Any = None
 
     def choose_cores(self, threads: int) -> tuple[int, ...]:
         """Return none: the system's choice."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, Self
 
 from mobench.errors import LinkError
-from mobench.records import Cell, Check, DeviceState, Ready, Timing
+from mobench.records import Cell, Check, DeviceState, Energy, Ready, Timing
 
 Tell = Callable[[str], None]
 
@@ -48,6 +48,18 @@ class Watch(Protocol):
         ...
 
 
+class Meter(Protocol):
+    """What tells the energy of a device whose counter moves too seldom for a block."""
+
+    def begin(self) -> bool:
+        """Begin a span; return whether the device tells what it takes in one."""
+        ...
+
+    def end(self) -> Energy | None:
+        """Return what it took since `begin`; None where it did not tell."""
+        ...
+
+
 class Care(Protocol):
     """What is done around rounds on a device that heats up, runs on a battery and can be unplugged."""
 
@@ -83,6 +95,11 @@ class Host(Protocol):
     @property
     def care(self) -> Care | None:
         """The care it needs; None for a desktop."""
+        ...
+
+    @property
+    def meter(self) -> Meter | None:
+        """What tells the energy that one model alone takes; None where blocks tell it, or nothing does."""
         ...
 
     def choose_cores(self, threads: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from mobench.downloads import cache_folder
 from mobench.errors import BadInputError, MobenchError
-from mobench.hosts import Care, Session, Tell, Watch
+from mobench.hosts import Care, Meter, Session, Tell, Watch
 from mobench.hosts.conditions import Limits, Tool, as_fields
 from mobench.hosts.reference import Reference
 from mobench.records import TOOL_FORMATS, Cell, Check
@@ -50,6 +50,8 @@ def digest(serialno: str) -> str:
 
 class PhoneHost:
     """A phone behind adb. Entering it finds it, takes care of it and cleans up after a run that was cut off."""
+
+    meter: Meter | None = None
 
     def __init__(
         self,
