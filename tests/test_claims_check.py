@@ -301,6 +301,12 @@ def test_the_command_judges_all_claims_without_any_results(folder: Path) -> None
     assert "17 claims: " in table
 
 
+def test_a_document_has_the_sentence_and_the_whole_reason(folder: Path) -> None:
+    text = run_command("--paper", "v1", "--format", "md").stdout
+    assert "| v1.vs_vgg16 | It is 32 times smaller than VGG-16 and computes 27 times less. | confirmed |" in text
+    assert "..." not in text and "params(vgg16) / params(mobilenet_v1)" in text
+
+
 def test_a_claim_by_its_id_is_told_in_full_and_the_command_reads_our_journals(folder: Path) -> None:
     timed(folder / "results" / "a.jsonl", {"mobilenet_v2": 1.0, "mobilenet_v3_large": 0.8})
     (folder / "results" / "b.jsonl").write_text("rubbish\n")

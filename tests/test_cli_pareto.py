@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from made_runs import MACHINE, make_run, spread
-from test_pareto import accuracy, campaign, cell
+from test_pareto import V2, accuracy, campaign, cell
 
 from mobench import store
 from mobench.cli.pareto import command
@@ -75,6 +75,19 @@ def test_published_alone_makes_one_front(results: Path) -> None:
     assert not found["a"]["on_front"]
     assert found["a"]["dominated_by"] == "mobilenet_v2 int8 ort"
     assert found["a"]["within_noise"] == []
+
+
+def test_the_papers_ablations_are_left_out_when_asked(tmp_path: Path) -> None:
+    described = [
+        cell("a"),
+        cell("b", network=V2 | {"name": "mobilenet_v3_large_no_se", "label": "mobilenet_v3_large_no_se"}),
+        cell("foreign", network=None),
+    ]
+    path = save(
+        campaign("20260301T000000Z-desktop", {"a-ort": 2.0, "b-ort": 1.0, "foreign-ort": 1.0}, described), tmp_path
+    )
+    assert {row["sha256"] for row in rows(pareto(path, "--json"))} == {"a", "b", "foreign"}
+    assert {row["sha256"] for row in rows(pareto(path, "--json", "--no-variants"))} == {"a", "foreign"}
 
 
 def test_several_campaigns_give_the_newest_of_each_cell_and_say_they_were_not_interleaved(results: Path) -> None:

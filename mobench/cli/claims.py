@@ -32,6 +32,13 @@ COLUMNS = (
     Column(key="short", title="why", display_only=True),
     Column(key="why"),
 )
+# A document has room for the sentence and the whole reason.
+DOCUMENT_COLUMNS = (
+    COLUMNS[0],
+    Column(key="says", title="it says", display_only=True),
+    *(column for column in COLUMNS[1:] if not column.display_only and column.key != "why"),
+    Column(key="why", title="why"),
+)
 LONGEST_WHY = 100  # characters of a reason in the table; all of it stands where a claim is asked for by its id
 PLAN_COLUMNS = (
     Column(key="claim", title="claim"),
@@ -91,6 +98,7 @@ def row(judged: check.Judged) -> dict[str, Any]:
     """Return a claim's row."""
     return {
         "id": judged.claim.id,
+        "says": judged.claim.says,
         "verdict": judged.verdict,
         "by": judged.by,
         "ours": judged.verdict_by("ours"),
@@ -113,7 +121,6 @@ def as_json(judged: check.Judged) -> dict[str, Any]:
         "table": claim.table,
         "basis": claim.basis,
         "kind": list(claim.kind),
-        "says": claim.says,
         "note": claim.note,
         "test": [test.text for test in claim.tests],
         "findings": [_finding(finding) for finding in judged.findings],
@@ -254,7 +261,8 @@ def command(
         click.echo(json.dumps([as_json(each) for each in judged], indent=2, ensure_ascii=False, allow_nan=False))
         return failed
     rows = [row(each) for each in judged]
-    text = render(COLUMNS, rows, fmt, notes=[summary(judged)], width=terminal.width(), colour=terminal.colour())
+    columns = DOCUMENT_COLUMNS if fmt in ("md", "latex") else COLUMNS
+    text = render(columns, rows, fmt, notes=[summary(judged)], width=terminal.width(), colour=terminal.colour())
     click.echo(text, nl=False)
     for each in judged if ids and fmt in ("table", "md") else ():
         click.echo("\n" + "\n".join(details(each)))

@@ -20,6 +20,7 @@ from mobench.records import Accuracy, Run
 from mobench.report import front
 from mobench.report.tables import TABLE_FORMATS, TableFormat
 from mobench.verdicts.comparability import differences, machine_name
+from mobench.zoo import catalogue
 
 DEFAULT = Path("results")
 
@@ -118,6 +119,8 @@ def _parse_reference(_context: click.Context, option: click.Parameter, text: str
 @plot_options("it")
 @click.option("--accuracy", type=click.Choice(get_args(AccuracyChoice)), default="auto", show_default=True,
               help="auto: measured where there is one, else published.")  # fmt: skip
+@click.option("--no-variants", is_flag=True,
+              help="Without the papers' ablations, which `mobench models` lists under a network.")  # fmt: skip
 @click.option("--reference", callback=_parse_reference, metavar="MS,TOP1",
               help="The hypervolume's; default: the slowest latency and the lowest top-1 of the models.")  # fmt: skip
 def command(
@@ -127,6 +130,7 @@ def command(
     plots: tuple[Path, ...],
     width_in: float,
     accuracy: AccuracyChoice,
+    no_variants: bool,
     reference: tuple[float, float] | None,
 ) -> None:
     """Accuracy against p50 latency: the Pareto front, how sure it is, and what dominates each other model.
@@ -138,6 +142,8 @@ def command(
     evidence = load(results)
     cells = timed_cells(evidence.runs)
     points = points_of(cells, evidence.accuracies, accuracy)
+    if no_variants:
+        points = [point for point in points if not catalogue.is_variant(point.name)]
     for warning in (*evidence.warnings, *untimed(cells)):
         click.echo(f"note: {warning}", err=True)
     text = front.show(

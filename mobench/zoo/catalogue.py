@@ -28,6 +28,16 @@ def base(name: str) -> str:
     return min((other for other in names() if name == other or name.startswith(f"{other}_")), key=len)
 
 
+def is_variant(label: str) -> bool:
+    """Whether a label names an ablation at any size; a network of another width or size is none, nor a foreign name.
+
+    >>> is_variant("mobilenet_v3_large_hswish16"), is_variant("mobilenet_v2_0.5_96"), is_variant("my_net")
+    (True, False, False)
+    """
+    name = max((name for name in names() if label == name or label.startswith(f"{name}_")), key=len, default="")
+    return bool(name) and base(name) != name
+
+
 def ordered() -> tuple[str, ...]:
     """Return all names in the order of their papers, each network with its variants behind it."""
     bases = [name for name in names() if base(name) == name]
