@@ -146,7 +146,7 @@ def test_every_section_is_there_and_says_what_it_should(made: Page) -> None:
         assert words in made.sections["summary"] and words in made.sections["cpu-gpu"]
     assert "Cortex-Z9" in made.sections["devices"] and "Other-1" in made.sections["devices"]
     assert "mobench report -o r.html" in made.sections["reproduce"]
-    assert "mobench export mobilenet_v1 mobilenet_v2" in made.sections["reproduce"]
+    assert "--precision fp32 --format tflite --weights random:0" in made.sections["reproduce"]
 
 
 def test_machines_and_kinds_of_accuracy_are_fronts_of_their_own(made: Page) -> None:

@@ -1,7 +1,8 @@
 // The charts, by Plotly, which lies packed in #plotly and is unpacked when the page is idle or a chart comes into view.
 "use strict";
 
-const LABEL_GAP = 7; // pixels between a point and its name
+const GAP = 10; // pixels from a point to its name, by which Plotly parts them
+const LINE = 13; // the height of a name
 const MANY = 400; // points of a chart from which their intervals are left to the hover
 const ZOOM = 1.6;
 const DARK_OF = { "#000000": "#f2f2f2", "#5a5a5a": "#a6a6a6", "#0072B2": "#4aa8e0" }; // what a dark ground hides
@@ -104,7 +105,10 @@ function drawFront(chart, plot) {
     x: line.map((cell) => cell.ms), y: line.map((cell) => cell.top1), mode: "lines", type: "scatter", hoverinfo: "skip",
     line: { shape: "hv", color: style("--faint"), width: 1.5 },
   };
-  const names = { x: [], y: [], text: [], textposition: [], mode: "text", type: "scatter", hoverinfo: "skip", textfont: { size: 11, color: style("--ink") } };
+  const names = {
+    x: [], y: [], text: [], textposition: [], mode: "markers+text", type: "scatter", hoverinfo: "skip",
+    marker: { size: 14, opacity: 0 }, textfont: { size: 11, color: style("--ink") },
+  };
   const size = layout({
     xaxis: { type: "log", title: { text: "p50 latency (ms)", standoff: 8 }, dtick: undefined },
     yaxis: { title: { text: "top-1 (%)", standoff: 6 } },
@@ -132,9 +136,10 @@ function nameFront(plot, points, line) {
     const text = `${cell.network} ${cell.precision}`;
     const width = pen.measureText(text).width;
     const [x, y] = at(cell);
-    const places = { "top left": [x - width, y - 14 - LABEL_GAP], "bottom right": [x, y + LABEL_GAP], "top right": [x, y - 14 - LABEL_GAP], "bottom left": [x - width, y + LABEL_GAP] };
-    for (const [place, [left, top]] of Object.entries(places)) {
-      const box = [left - 4, top, left + width + 4, top + 14];
+    const [left, right, above, below] = [x - GAP - width, x + GAP, y - GAP - LINE, y + GAP];
+    const places = { "top left": [left, above], "top right": [right, above], "bottom right": [right, below], "bottom left": [left, below] };
+    for (const [place, corner] of Object.entries(places)) {
+      const box = [corner[0] - 4, corner[1] - 1, corner[0] + width + 4, corner[1] + LINE + 1];
       const inside = box[0] >= 0 && box[2] <= xaxis._length && box[1] >= 0 && box[3] <= yaxis._length;
       if (!inside || taken.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3])) continue;
       taken.push(box);

@@ -143,7 +143,18 @@ def data(found: Fronts) -> dict[str, Any]:
                 *(point.campaign, point.artifact[:12], colours[point.name]),
             )
         )
-    return {"columns": COLUMNS, "rows": rows}
+    front_place, ms_place = COLUMNS.index("front"), COLUMNS.index("ms")
+    # Front by front, its own points first: what a reader asks first stands on the first page of the table.
+    order = sorted(
+        range(len(rows)),
+        key=lambda place: (
+            rows[place][front_place] < 0,
+            rows[place][front_place],
+            not found.standings[place].on_front,
+            rows[place][ms_place],
+        ),
+    )
+    return {"columns": COLUMNS, "rows": [rows[place] for place in order]}
 
 
 def _source(point: Point) -> str:
@@ -169,8 +180,8 @@ def title(contest: Contest) -> str:
     return f"{machine}: {accuracy}{f', batch {batch}' if batch != 1 else ''}"
 
 
-def sentence(found: Fronts, one: FrontOf) -> str:
-    """Return what a front says, in plain words."""
+def sentence(found: Fronts, one: FrontOf, most: int = NAMED) -> str:
+    """Return what a front says, in plain words, with at most so many of its networks by name."""
     members = [(found.points[i], found.chances[i]) for i in one.places if found.standings[i].on_front]
     members.sort(key=lambda pair: pair[0].latency_ms)
     names = []
@@ -178,9 +189,7 @@ def sentence(found: Fronts, one: FrontOf) -> str:
         figures = [f"{interval(point.latency_ms, point.latency_ci_ms)} ms", f"{point.accuracy or 0.0:.1f} %"]
         figures += [f"P(front) {chance_words(chance)}"] if chance is not None else []
         names.append(f"{named(point)} ({', '.join(figures)})")
-    said = (
-        f"{len(members)} of {len(one.places)} cells are on the front, fastest first: {'; '.join(some(names, NAMED))}."
-    )
+    said = f"{len(members)} of {len(one.places)} cells are on the front, fastest first: {'; '.join(some(names, most))}."
     knee, share = one.figures.knee, one.figures.knee_probability
     if knee is not None and share is not None:
         said += f" The knee is {e(named(knee))}{f' (in {share:.0%} of draws)' if one.kind == 'ours' else ''}."
@@ -256,12 +265,13 @@ def _legend(points: Sequence[Point]) -> str:
     names: dict[str, list[str]] = {}
     for name in sorted({point.name for point in points}):
         names.setdefault(colours[name], []).append(shown(name, name))
-    chips = [
-        f'<i style="background:{colour}"></i>{", ".join(some(own, 2))}'
-        for colour, own in sorted(names.items(), key=lambda pair: pair[1])
-    ]
-    runtimes = ", ".join(f"{mark} {RUNTIME_NAMES[key]}" for key, mark in (("ort", "circle"), ("litert", "square")))
-    chips.append(f"{runtimes}, diamond other; full FP32, open INT8, dot FP16")
+    chips = []
+    for colour, own in sorted(names.items(), key=lambda pair: pair[1]):
+        first, *rest = sorted(own, key=lambda name: (len(name), name))
+        more = f" and {len(rest)} more" if rest else ""
+        chips.append(f'<i style="background:{colour}"></i>{e(first)}{more}')
+    runtimes = ", ".join(f"{mark} {RUNTIME_NAMES[key]}" for key, mark in (("ort", "●"), ("litert", "■")))
+    chips.append(f"{runtimes}, ◆ other; filled FP32, open INT8, with a dot FP16")
     return f'<ul class="legend">{"".join(f"<li>{chip}</li>" for chip in chips)}</ul>'
 
 

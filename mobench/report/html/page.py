@@ -32,7 +32,7 @@ TITLES = {
     "reproduce": "How to reproduce",
     "raw": "Raw data",
 }
-FRONTS_TOLD, FAULTS_TOLD = 4, 10  # in the summary's words
+FRONTS_TOLD, NAMED, FAULTS_TOLD = 4, 3, 10  # fronts, networks of each, and faults in the summary's words
 THREADS = 1  # of a CPU in the claims, as the papers have it
 
 
@@ -136,7 +136,7 @@ def render(report: Report) -> str:
     text = Template(_own("template.html")).substitute(
         version=e(__version__),
         title="mobench report",
-        lead=f"{len(report.fronts.ours)} cells timed on {len(report.machines)} machines, {e(days)}.",
+        lead=f"{len(report.fronts.ours)} cells timed on {_machines(report)}, {e(days)}.",
         nav="".join(f'<a href="#{name}">{text}</a>' for name, text in TITLES.items()),
         sections=sections,
         style=_own("report.css"),
@@ -184,9 +184,12 @@ def _measured(report: Report) -> list[str]:
     more = f"; and {len(report.machines) - 6} more" if len(report.machines) > 6 else ""
     return [
         f"{badge('ours')} {len(report.evidence.runs)} campaigns timed {len(points)} cells of {networks} networks"
-        f" ({e(precisions)}; {e(runtimes)}; {threads} threads) on {len(report.machines)}"
-        f" {'machine' if len(report.machines) == 1 else 'machines'}: {machines}{more}."
+        f" ({e(precisions)}; {e(runtimes)}; {threads} threads) on {_machines(report)}: {machines}{more}."
     ]
+
+
+def _machines(report: Report) -> str:
+    return f"{len(report.machines)} {'machine' if len(report.machines) == 1 else 'machines'}"
 
 
 def _fronts(report: Report) -> list[str]:
@@ -194,7 +197,7 @@ def _fronts(report: Report) -> list[str]:
     ours = [one for one in found.fronts if one.kind == "ours"]
     lines = [
         f"{badge(one.kind)} <a href='#fronts'>Front</a> of {e(fronts.title(one.contest))}."
-        f" {fronts.sentence(found, one)}"
+        f" {fronts.sentence(found, one, NAMED)}"
         for one in ours[:FRONTS_TOLD]
     ]
     left = len(ours) - FRONTS_TOLD

@@ -50,7 +50,7 @@ function chance(share) {
   return share < 0.01 ? "<0.01" : share > 0.99 ? ">0.99" : share.toFixed(2);
 }
 
-// Rows of data as a table, a page of them at a time. A column: key, title, text(row) or node(row), sort(row), number.
+// Rows of data as a table, a page of them at a time. A column: key, title, text(row) or node(row), sort(row), number, wide.
 class Paged {
   static every = [];
 
@@ -119,7 +119,8 @@ class Paged {
   row(row) {
     const cells = this.columns.map((column) => {
       const inner = column.node ? column.node(row) : column.text(row);
-      return element("td", column.number ? { class: "n" } : {}, inner ?? "");
+      const kind = column.number ? "n" : column.wide ? "w" : "";
+      return element("td", kind ? { class: kind } : {}, inner ?? "");
     });
     return element("tr", this.mark ? { [`data-${this.mark}`]: row.index } : {}, ...cells);
   }
@@ -140,17 +141,18 @@ function latencyNode(cell) {
   return element("span", { title: cell.spread }, `${figure(cell.ms, cell.low, cell.high)} `, element("br"), mark);
 }
 
+const BATCH = { key: "batch", title: "batch", text: (c) => String(c.batch), sort: (c) => c.batch, number: true };
 const CELL_COLUMNS = [
   { key: "network", title: "network", text: (c) => c.network, sort: (c) => c.network },
   { key: "precision", title: "precision", text: (c) => c.precision, sort: (c) => c.precision },
   { key: "runtime", title: "runtime", text: (c) => [c.runtime, c.provider].filter(Boolean).join(" "), sort: (c) => c.runtime },
   { key: "threads", title: "threads", text: (c) => String(c.threads), sort: (c) => c.threads, number: true },
-  { key: "batch", title: "batch", text: (c) => String(c.batch), sort: (c) => c.batch, number: true },
+  ...(cells.some((c) => c.batch !== 1) ? [BATCH] : []),
   { key: "device", title: "device", text: (c) => c.device, sort: (c) => c.device },
   { key: "ms", title: "p50 ms", node: latencyNode, sort: (c) => c.ms, number: true },
-  { key: "top1", title: "top-1 %", node: accuracyNode, sort: (c) => c.top1 },
+  { key: "top1", title: "top-1 %", node: accuracyNode, sort: (c) => c.top1, wide: true },
   { key: "p", title: "P(front)", text: (c) => chance(c.p), sort: (c) => c.p, number: true },
-  { key: "standing", title: "standing", text: (c) => c.standing, sort: (c) => c.standing },
+  { key: "standing", title: "standing", text: (c) => c.standing, sort: (c) => c.standing, wide: true },
   { key: "doubts", title: "doubts", text: (c) => c.doubts, sort: (c) => c.doubts },
 ];
 

@@ -36,15 +36,25 @@ def artifacts(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def exports(points: Sequence[Point]) -> list[str]:
-    """Return the commands that make the files of our own networks, networks with the same options in one."""
-    groups: dict[tuple[str, ...], dict[str, None]] = {}
+    """Return the commands that make the files of our own networks, as they were timed: random weights stay random."""
+    made: dict[tuple[str, str], dict[str, set[str]]] = {}
     kinds = {(point.label, point.precision, point.runtime, point.weights): point for point in points}
     for point in kinds.values():
         first, *rest = deploying(point)
-        if rest:  # the first makes the file, the second runs it
-            verb, label, *options = shlex.split(first)[1:]
-            groups.setdefault((verb, *map(plain_path, options)), {})[label] = None
-    return [shlex.join(["mobench", verb, *labels, *options]) for (verb, *options), labels in groups.items()]
+        if not rest:  # a network that is not ours: the only command runs it
+            continue
+        label, *words = shlex.split(first)[2:]
+        options = dict(zip(words[::2], words[1::2], strict=True))
+        weights = point.weights if point.random_weights else plain_path(options.pop("--weights", ""))
+        for option in ("--precision", "--format"):
+            made.setdefault((label, weights), {}).setdefault(option, set()).add(options[option])
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for (label, weights), own in made.items():
+        tail = [part for precision in sorted(own["--precision"]) for part in ("--precision", precision)]
+        tail += ["--format", *own["--format"]] if len(own["--format"]) == 1 else []
+        tail += ["--weights", weights] if weights else []
+        groups.setdefault(tuple(tail), []).append(label)
+    return [shlex.join(["mobench", "export", *labels, *tail]) for tail, labels in groups.items()]
 
 
 def csv_gz(runs: Sequence[Run], theirs: Sequence[Theirs], summarized: Callable[[Run], Iterable[Summary]]) -> str:
