@@ -46,7 +46,7 @@ gpu-check:
 CAMPAIGN := results/intel-xeon-processor-2c/20261122T224008Z-desktop-cpu.jsonl
 report: $(VENV)/installed
 	$(BIN)/mobench report -o report.html
-	$(BIN)/mobench pareto $(CAMPAIGN) --accuracy published --no-variants --plot docs/pareto.svg >docs/pareto.txt
+	$(BIN)/mobench pareto $(CAMPAIGN) --accuracy published --no-variants --format md --plot docs/pareto.svg >docs/pareto.md
 	$(BIN)/mobench claims --format md >docs/claims.md
 
 clean:

@@ -15,6 +15,7 @@ from mobench import campaign, plan
 from mobench.design import Settings
 from mobench.errors import BadInputError
 from mobench.exporting import export_networks, record
+from mobench.gpu_cells import GpuWays
 from mobench.hosts.opening import open_host
 from mobench.records import Format, Run
 from mobench.stats import summarize
@@ -61,6 +62,7 @@ def run(
     precisions: Sequence[str] = (),
     threads: Sequence[int] = (1,),
     batches: Sequence[int] = (1,),
+    gpu: GpuWays | None = None,
     budget_s: float = 60.0,
     precise: float = 0.01,
     sustain_s: float = 0.0,
@@ -74,7 +76,7 @@ def run(
 
     Args:
         files: model files, or names of networks exported under artifacts/; all of those where empty.
-        devices: of desktop-cpu, or of android-cpu and android-gpu, which take turns.
+        devices: of desktop-cpu and desktop-gpu, or of android-cpu and android-gpu, which take turns.
         serial: which phone; the only one attached where empty.
         check: compare every timed session's outputs with this machine's CPU.
         runtimes: of ort, litert; those that read the files where empty.
@@ -82,6 +84,7 @@ def run(
         precisions: only files of these; all where empty.
         threads: every file at every count.
         batches: images an inference, every file at every one.
+        gpu: how to run on a desktop's GPU; inputs and outputs in its memory, no CUDA graph, no TF32 where None.
         budget_s: seconds to measure at most.
         precise: half-width of the ratios' intervals, as a share, at which it stops early; twice that for p50.
         sustain_s: a sustained load of this length instead.
@@ -101,6 +104,7 @@ def run(
             providers=providers,
             threads=threads,
             batches=batches,
+            gpu=gpu,
             choose_cores=host.choose_cores,
         )
         usable, refused = campaign.find_artifacts(_texts(files), targets, precisions)

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mobench import artifacts, plan, store
+from mobench import artifacts, gpu_cells, plan, store
 from mobench.design import Settings
 from mobench.errors import BadInputError
+from mobench.gpu_cells import GpuWays
 from mobench.hosts import Host
 from mobench.hosts.conditions import as_before
 from mobench.hosts.desktop import DesktopHost
@@ -29,6 +30,7 @@ def make_targets(
     providers: Sequence[str] = (),
     threads: Sequence[int] = (),
     batches: Sequence[int] = (),
+    gpu: GpuWays | None = None,
     choose_cores: Callable[[int], tuple[int, ...]] = desktop.choose_cores,
 ) -> list[Target]:
     """Return every combination of what was asked; nothing asked means each runtime's own choice, one thread, batch 1.
@@ -39,16 +41,20 @@ def make_targets(
         providers: execution providers and delegates.
         threads: counts of them.
         batches: images an inference.
+        gpu: how to run on a desktop's GPU.
         choose_cores: gives the affinity mask for so many threads.
 
     Raises:
-        BadInputError: a runtime that none of the devices has, or a provider that none of the runtimes has.
+        BadInputError: a runtime that none of the devices has, a provider that none of the runtimes has, or a way to run
+            on a GPU that none of the providers has.
     """
     chosen = []
     for device in on:
         for runtime in runtimes or tuple(DEVICES[device]):
             has = _providers(device, runtime)
-            chosen += [(device, runtime, name) for name in providers or ("",) if has and name in ("", *has)]
+            # What is installed decides, and a record says it.
+            usual = desktop.default_provider(runtime) if has and device == gpu_cells.GPU else ""
+            chosen += [(device, runtime, name) for name in providers or (usual,) if has and name in ("", *has)]
     for runtime in runtimes:
         if not any(_providers(device, runtime) for device in on):
             known = "; ".join(f"{device}: {', '.join(DEVICES[device])}" for device in on)
@@ -57,6 +63,8 @@ def make_targets(
     if lost:
         known = "; ".join(f"{name}: {', '.join(has)}" for device in on for name, has in DEVICES[device].items())
         raise BadInputError(f"--provider {lost[0]}", "no asked runtime has it", known)
+    ways = gpu or GpuWays()
+    ways.check({(device, provider) for device, _, provider in chosen})
     return [
         Target(
             device=device,
@@ -65,15 +73,19 @@ def make_targets(
             threads=count,
             batch=batch,
             cores=choose_cores(count),
+            **way,
         )
         for device, runtime, provider in chosen
+        for way in ways.of(device, provider)
         for count in threads or (1,)
         for batch in batches or (1,)
     ]
 
 
 def _providers(device: str, runtime: str) -> tuple[str, ...]:
-    """Return a runtime's providers on a device; a native tool has those of the runtime that is in it."""
+    """Return a runtime's providers on a device; a native tool has those of the runtime in it, but for desktop GPUs."""
+    if device == gpu_cells.GPU and runtime in TOOL_FORMATS:
+        return ()
     inside = next((name for name, form in RUNTIME_FORMATS.items() if form == TOOL_FORMATS.get(runtime)), runtime)
     return DEVICES[device].get(inside, ())
 
@@ -136,7 +148,7 @@ def run_cells(
         KeyboardInterrupt: after the journal is closed; read it with ``store.read``.
     """
     chosen = plan.choose_baseline(cells, baseline)
-    host = host or DesktopHost(shape=shape)
+    host = host or DesktopHost(shape=shape, on={cell.target.device for cell in cells})
     measured = {core for cell in cells if cell.target.device.startswith("desktop") for core in cell.target.cores}
     with desktop.keep_off(measured):
         path = journal or store.new_path(results, _kind(cells), host.machine())
@@ -218,6 +230,9 @@ def _take_up(
         then = header.get("machine", {}).get(key)
         if then != now.get(key):
             raise BadInputError(name, f"measured on another machine ({key}: {then}, here {now.get(key)})", "go there")
+    gpus = [gpu_cells.describe(machine) for machine in (header.get("machine", {}), now)]
+    if gpus[0] != gpus[1]:
+        raise BadInputError(name, f"measured on another GPU ({gpus[0] or None}, here {gpus[1] or None})", "go there")
     spent_s = max((block.t_s for block in run.blocks), default=0.0)
     left_s = settings["budget_s"] - spent_s if more_s is None else more_s
     if left_s <= 0 or (more_s is None and run.end in ("precise", "budget")):

@@ -63,7 +63,8 @@ def compare(cell: Cell, reference: npt.NDArray[np.float64], outputs: npt.NDArray
     signal = float(np.square(flat).sum())
     snr_db = 10 * math.log10(signal / noise) if signal and noise else MOST_DB if not noise else -MOST_DB
     scale = float(np.abs(flat).max()) or 1.0
-    least = least_db(cell.artifact, cell.target.provider)
+    # TF32 rounds inputs to 10 bits, as FP16 does.
+    least = least_db(cell.artifact, "fp16" if cell.target.tf32 else cell.target.provider)
     if not finite:
         wrong = "its output holds NaN or infinity"
     elif snr_db < least:

@@ -206,34 +206,43 @@ class TimedCell:
 def pareto_points(runs: Iterable[Run], accuracies: Iterable[Accuracy], choice: AccuracyChoice = "auto") -> list[Point]:
     """Return a point for each timed cell of the campaigns, with the accuracy of the very file that was timed.
 
-    Of a cell that several campaigns timed on one machine, the newest timing counts. Cells without a timing give no
-    point. ``choice``: measured or published accuracies only, or measured where there is one and else published.
+    Of a cell that several campaigns timed on one machine, the newest timing that has an interval counts. Cells without
+    a timing give no point. ``choice``: measured or published accuracies only, or measured where there is one and else
+    published.
     """
     return points_of(timed_cells(runs), accuracies, choice)
 
 
 def timed_cells(runs: Iterable[Run], summarized: Callable[[Run], Iterable[Summary]] = summarize) -> list[TimedCell]:
-    """Return the newest summary of each cell of the campaigns, newest campaign first, failed ones included.
+    """Return one summary of each cell of the campaigns, newest campaign first, failed ones included.
 
-    ``summarized`` gives a campaign's summaries, for who has them already.
+    The newest timing that has an interval counts, else the newest. ``summarized`` gives a campaign's summaries, for who
+    has them already.
     """
-    cells: list[TimedCell] = []
-    seen: set[tuple[object, ...]] = set()
+    failed: list[TimedCell] = []
+    counting: dict[tuple[object, ...], list[TimedCell]] = {}  # one campaign may hold a file twice: both are wanted
     for run in sorted(runs, key=lambda run: (str(run.header.get("started", "")), str(run.path)), reverse=True):
         campaign = str(run.header.get("campaign", run.path.stem))
-        keys = []
+        timed: dict[tuple[object, ...], list[TimedCell]] = {}
         starts = _starts_ms(run)
         for summary in summarized(run):
             machine = machine_name(run, summary.device)
             target = (summary.device, summary.runtime, summary.provider, summary.threads, summary.batch)
-            key = (machine, summary.sha256, *target)
-            if key not in seen:
-                timed = starts.get(summary.cell, ())
-                cells.append(TimedCell(summary=summary, machine=machine, campaign=campaign, starts_ms=timed))
-            if summary.p50_ms is not None:  # a cell that failed lets an older timing of it count
-                keys.append(key)
-        seen.update(keys)  # only now: one campaign may hold a file twice, and both are wanted
-    return cells
+            key = (machine, summary.sha256, *target, summary.io, summary.cuda_graph, summary.tf32)
+            own = starts.get(summary.cell, ())
+            cell = TimedCell(summary=summary, machine=machine, campaign=campaign, starts_ms=own)
+            if summary.p50_ms is not None:
+                timed.setdefault(key, []).append(cell)
+            elif key not in counting:  # it lets an older timing of it count
+                failed.append(cell)
+        for key, cells in timed.items():
+            if key not in counting or (not _is_sure(counting[key]) and _is_sure(cells)):
+                counting[key] = cells
+    return [*(cell for cells in counting.values() for cell in cells), *failed]
+
+
+def _is_sure(cells: Iterable[TimedCell]) -> bool:
+    return any(cell.summary.p50_ci_ms is not None for cell in cells)
 
 
 def _starts_ms(run: Run) -> dict[str, tuple[tuple[int, float], ...]]:

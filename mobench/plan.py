@@ -8,14 +8,15 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from mobench.errors import BadInputError
+from mobench.gpu_cells import words
 from mobench.records import DEVICES, READS, RUNTIME_FORMATS, Artifact, Cell, Target
 
 
 def make_cells(artifacts: Sequence[Artifact], targets: Sequence[Target]) -> tuple[Cell, ...]:
     """Pair every artifact with every target whose runtime reads its format.
 
-    A cell's id is the file's name; where that is not unique, its folder, device, runtime, provider, threads and batch
-    are added as needed.
+    A cell's id is the file's name; where that is not unique, its folder, device, runtime, provider, way on a GPU,
+    threads and batch are added as needed.
 
     Raises:
         BadInputError: an artifact that none of the targets reads.
@@ -48,6 +49,7 @@ def name_cells(pairs: Sequence[tuple[Artifact, Target]]) -> tuple[Cell, ...]:
     cells = _tell_apart(cells, lambda cell: f"{cell.id} {cell.target.device}")
     cells = _tell_apart(cells, lambda cell: f"{cell.id} {cell.target.runtime}")
     cells = _tell_apart(cells, lambda cell: f"{cell.id} {cell.target.provider}".strip())
+    cells = _tell_apart(cells, lambda cell: f"{cell.id} {words(asdict(cell.target))}".strip())
     cells = _tell_apart(cells, lambda cell: f"{cell.id} x{cell.target.threads}")
     cells = _tell_apart(cells, lambda cell: f"{cell.id} b{cell.target.batch}")
     seen: dict[str, int] = {}

@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist, median
 from typing import Any
 
 import numpy as np
 
+from mobench import gpu_cells, gpu_doubts
 from mobench.over_time import drift
 from mobench.records import Block, Check, Ready, Run
 
@@ -41,8 +42,10 @@ MENDS = {
     "THROTTLED": "its figures are of the rounds that count: let the phone cool, off its charger and out of its case",
     "WRONG_OUTPUT": "its latency is that of a wrong computation: try the other precision or runtime, and report it",
     "UNCHECKED": "compare it by hand, or by its accuracy (`mobench eval`)",
-    "NO_SPEED": "its GPU is a program: that it runs and what it computes is true, its latency is no GPU's; use a phone",
+    "NO_SPEED": "its GPU is a program: that it runs and what it computes is true, its latency is no real GPU's",
     "PARTIAL_DELEGATE": "the rest runs on slower kernels: look for the operators it does not take",
+    **gpu_doubts.MENDS,
+    **gpu_cells.MENDS,
 }
 
 
@@ -71,9 +74,11 @@ class Summary:
     (p50) are three figures; the first two are medians over incarnations.
     ``ratio_cpu`` is the second estimator, from the thread's CPU time, for one-thread cells only. ``batch`` is what the
     model took. ``arena_mb``: the model's own anonymous memory. ``energy_mj`` is what the processor package took an
-    inference, its idle share and this process's included; its interval is over starts, so the steps of the counter are
-    in it. None where the machine does not tell. ``set_aside`` counts its rounds in which the device throttled; they
-    are in no figure. ``check_db``: the signal-to-noise ratio of its outputs against a reference, where that was asked.
+    inference, on a GPU what its board took, the idle share included; its interval is over starts, so the steps of the
+    counter are in it. None where the machine does not tell. ``set_aside`` counts its rounds in which the device
+    throttled; they are in no figure. ``check_db``: the signal-to-noise ratio of its outputs against a reference, where
+    that was asked. ``providers`` to ``build_ms`` are of desktop GPUs (see `Ready`, `Target`): ``build_ms`` is what
+    building an engine took. ``images_per_s`` every cell has: the throughput of one stream of inferences.
     """
 
     cell: str
@@ -107,6 +112,12 @@ class Summary:
     energy_ci_mj: Interval | None
     nodes_delegated: int | None
     nodes_total: int | None
+    providers: Mapping[str, int] = field(default_factory=dict)
+    io: str = ""
+    cuda_graph: bool = False
+    tf32: bool = False
+    build_ms: float | None = None
+    images_per_s: float | None = None
     incarnations: int
     n_blocks: int
     n_inferences: int
@@ -242,6 +253,7 @@ def summarize(run: Run) -> list[Summary]:
     settings = run.header.get("settings", {})
     asked = settings.get("p50_half_width", 0.02), settings.get("ratio_half_width", 0.01)
     moved = drift.moved(run.blocks)
+    on_gpu = tuple(gpu_doubts.doubts(run.states))
     summaries = []
     for cell in run.header.get("cells", ()):
         failure = failures.get(cell["id"])
@@ -251,7 +263,7 @@ def summarize(run: Run) -> list[Summary]:
         one_thread = cell["target"]["threads"] == 1
         ratio = paired_ratio(own, steady[baseline])
         cpu = paired_ratio(own, steady[baseline], cpu=True) if one_thread else None
-        energy = estimate(_energies_mj(own))
+        energy = _energy(run, cell, own)
         every = [ns / 1e6 for block in own for ns in block.wall_ns]
         artifact = cell["artifact"]
         summaries.append(
@@ -287,6 +299,7 @@ def summarize(run: Run) -> list[Summary]:
                 energy_ci_mj=energy[1] if energy else None,
                 nodes_delegated=ready[-1].nodes_delegated if ready else None,
                 nodes_total=ready[-1].nodes_total if ready else None,
+                **gpu_cells.figures(cell, ready, _batch(ready, cell["target"]["batch"]), p50[0] if p50 else None),
                 incarnations=len({b.incarnation for b in own}),
                 n_blocks=len(own),
                 n_inferences=len(every),
@@ -294,6 +307,8 @@ def summarize(run: Run) -> list[Summary]:
                 check_db=checks[cell["id"]].snr_db if cell["id"] in checks else None,
                 doubts=(
                     *_device_doubts(aside[cell["id"]], len(own), run.set_aside, checks.get(cell["id"]), ready),
+                    *(Doubt(name=name, why=why) for name, why in on_gpu if cell["target"]["device"] == gpu_cells.GPU),
+                    *(Doubt(name=name, why=why) for name, why in gpu_cells.doubts(ready)),
                     *_doubts(
                         own,
                         warmup[cell["id"]],
@@ -317,6 +332,21 @@ def _batch(ready: Sequence[Ready], asked: int) -> int:
     """Return the batch a session took: a model whose batch is fixed has its own, whatever was asked."""
     shape = ready[-1].inputs[0]["shape"] if ready and ready[-1].inputs else []
     return int(shape[0]) if len(shape) > 1 else asked
+
+
+def _energy(run: Run, cell: Mapping[str, Any], blocks: Sequence[Block]) -> tuple[float, Interval | None] | None:
+    """Return the energy an inference, mJ, of what the cell ran on: the packages', or a GPU's while it ran alone there.
+
+    Of one or two starts of a GPU's the interval is what the counter's updates leave open.
+    """
+    if cell["target"]["device"] != gpu_cells.GPU:
+        return estimate(_energies_mj(blocks))
+    alone = [energy for energy in run.energies if energy.cell == cell["id"]]
+    found = estimate((energy.incarnation, energy.energy_mj / energy.n) for energy in alone)
+    if found is None or found[1] is not None:
+        return found
+    error = max(energy.error_mj / energy.energy_mj for energy in alone)
+    return found[0], (found[0] * (1 - error), found[0] * (1 + error))
 
 
 def _energies_mj(blocks: Sequence[Block]) -> Iterable[tuple[int, float]]:
@@ -390,7 +420,7 @@ def _doubts(
     for last in ready[-1:]:
         delegated, total = last.nodes_delegated, last.nodes_total
         # A QUANTIZE or DEQUANTIZE at either end of a quantized graph stays outside by design and costs next to nothing.
-        wanted = delegated or last.got != last.asked  # asked for none and got none
+        wanted = (delegated or last.got != last.asked) and not last.providers  # asked for none and got none; PARTIAL
         if wanted and delegated is not None and total is not None and total - delegated > 4:
             found.append(Doubt(name="PARTIAL_DELEGATE", why=f"{last.asked} runs {delegated} of {total} nodes"))
     return tuple(found)

@@ -19,12 +19,24 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from mobench.errors import BadInputError, MobenchError
-from mobench.records import Accuracy, Block, Check, Cluster, DeviceState, Failure, Imported, Ready, Run
+from mobench.records import (
+    Accuracy,
+    Block,
+    Check,
+    Cluster,
+    DeviceState,
+    Energy,
+    Failure,
+    GpuState,
+    Imported,
+    Ready,
+    Run,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 3
+SCHEMA = 4
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=dataclasses.asdict)
 _SERIAL_LENGTH = 6
 _LAST_BYTES = 4096  # what may hold the last line of a campaign that ended: its `end`
@@ -116,8 +128,13 @@ def _unwritable(path: Path, error: OSError) -> MobenchError:
 
 def new_path(folder: Path, kind: str, machine: Mapping[str, Any]) -> Path:
     """Make a fresh, empty journal and return its path: ``folder/<machine>/<time>-<kind>.jsonl``."""
+    return fresh_path(machine_folder(folder, machine), kind)
+
+
+def machine_folder(folder: Path, machine: Mapping[str, Any]) -> Path:
+    """Return where under ``folder`` a machine's campaigns lie."""
     slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|\bcpu\b|@.*", "", str(machine["cpu"]).lower())).strip("-")
-    return fresh_path(folder / f"{slug or 'machine'}-{machine['cores']}c", kind)
+    return folder / f"{slug or 'machine'}-{machine['cores']}c"
 
 
 def fresh_path(home: Path, kind: str) -> Path:
@@ -205,6 +222,7 @@ def read(path: Path) -> Run:
     pauses: list[dict[str, Any]] = []
     set_aside: dict[tuple[int, int], str] = {}
     imported: list[Imported] = []
+    energies: list[Energy] = []
     end: str | None = None
     for number, line in enumerate(lines, 1):
         if not line:
@@ -243,6 +261,8 @@ def read(path: Path) -> Run:
                 accuracies.append(Accuracy(**_tuples(event)))
             elif kind == "imported":
                 imported.append(Imported(**_tuples(event)))
+            elif kind == "energy":
+                energies.append(Energy(**event))
             elif kind == "end":
                 end = event["reason"]
         except (KeyError, TypeError) as error:
@@ -263,6 +283,7 @@ def read(path: Path) -> Run:
         pauses=tuple(pauses),
         set_aside=set_aside,
         imported=tuple(imported),
+        energies=tuple(energies),
     )
 
 
@@ -312,7 +333,8 @@ def upgrade(kind: str, event: dict[str, Any], schema: int) -> tuple[str, dict[st
 
     Schema 1 knew neither providers nor batches nor how many inferences led a block in, had no name for when a state
     was taken (before at 0 s, else after), and gave clocks a core, in kHz as text. Schema 2 knew no phones: no
-    pauses, checks or rounds set aside, and accuracies without the device; what it has is as it is now.
+    pauses, checks or rounds set aside, and accuracies without the device; schema 3 no desktop's GPU. What they have is
+    as it is now.
     """
     if schema == 1 and kind == "run":
         cells = [{**cell, "target": {"provider": "", "batch": 1, **cell["target"]}} for cell in event.get("cells", ())]
@@ -345,7 +367,9 @@ def _set_aside(blocks: Sequence[Block], rounds: Mapping[tuple[int, int], str]) -
 
 def _state(event: Mapping[str, Any]) -> DeviceState:
     clusters = tuple(Cluster(**_tuples(cluster)) for cluster in event.get("clusters", ()))
-    return DeviceState(**{**event, "clusters": clusters})
+    gpu = event.get("gpu")
+    told = GpuState(**_tuples(gpu)) if gpu else None
+    return DeviceState(**{**event, "clusters": clusters, "gpu": told})
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class OrtModel:
         if providers[:1] != [self.asked]:
             raise SessionError(path.name, f"{self.asked} asked, {', '.join(providers)} got", "reinstall onnxruntime")
         self.inputs = [
-            _describe(value, shape if index == 0 else (), batch) for index, value in enumerate(_inputs(self))
+            describe_input(value, shape if index == 0 else (), batch) for index, value in enumerate(_inputs(self))
         ]
         self._buffers = [np.zeros(detail["shape"], detail["dtype"]) for detail in self.inputs]
         self._binding = self._session.io_binding()
@@ -85,7 +85,7 @@ class OrtModel:
     def outputs(self) -> list[Mapping[str, Any]]:
         """Describe the outputs of the last inference."""
         values = zip(self._session.get_outputs(), self._binding.get_outputs(), strict=True)
-        return [{"name": o.name, "shape": list(v.shape()), "dtype": _dtype(o.type)} for o, v in values]
+        return [{"name": o.name, "shape": list(v.shape()), "dtype": dtype_of(o.type)} for o, v in values]
 
     def set_inputs(self, arrays: Sequence[np.ndarray]) -> None:
         """Copy the arrays into the bound inputs."""
@@ -109,12 +109,13 @@ def _inputs(model: OrtModel) -> list[Any]:
     return list(model._session.get_inputs())
 
 
-def _dtype(name: str) -> str:
+def dtype_of(name: str) -> str:
+    """Return NumPy's name of an ONNX Runtime type, for example of `tensor(float)`."""
     inner = name.removeprefix("tensor(").removesuffix(")")
     return _DTYPES.get(inner, inner)
 
 
-def _describe(value: Any, shape: tuple[int, ...], batch: int) -> dict[str, Any]:
+def describe_input(value: Any, shape: tuple[int, ...], batch: int) -> dict[str, Any]:
     """Return name, shape and dtype of an input."""
     axes = [axis if isinstance(axis, int) and axis > 0 else None for axis in value.shape]
-    return {"name": value.name, "shape": settle(value.name, axes, shape, batch), "dtype": _dtype(value.type)}
+    return {"name": value.name, "shape": settle(value.name, axes, shape, batch), "dtype": dtype_of(value.type)}

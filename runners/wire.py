@@ -285,7 +285,7 @@ def _ready(message: Mapping[str, Any], versions: Mapping[str, str]) -> Ready:
     """Build the record from a ``ready`` message."""
     fields = {key: value for key, value in message.items() if key != "type"}
     try:
-        for key in ("cores", "inputs", "outputs"):
+        for key in ("cores", "inputs", "outputs", *({"left"} & fields.keys())):
             fields[key] = tuple(fields[key])
         return Ready(**fields, versions=dict(versions))
     except (KeyError, TypeError) as error:

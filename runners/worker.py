@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -26,8 +26,11 @@ from runners.inputs import random_inputs
 from runners.profile import op_profile, stream
 from runners.wire import PROTOCOL, decode, encode
 
-# A runtime is a module with `versions() -> dict` and `load(path, *, threads, provider, batch, shape) -> Model`.
+# A runtime is a module with `versions() -> dict` and `load(path, *, threads, provider, batch, shape) -> Model`; one on
+# a GPU takes `gpu`, what else it is asked, and its model has `details() -> dict`, what else it says in `ready`.
 RUNTIMES = {"ort": "runners.ort", "litert": "runners.litert"}
+GPU_RUNTIMES = {"ort": "runners.gpu_ort", "litert": "runners.gpu_litert"}
+NO_GPU_PROFILE = "operators that wait in a GPU's queue cannot be timed one by one from here"
 
 
 class Model(Protocol):
@@ -58,6 +61,14 @@ class Model(Protocol):
         ...
 
 
+class GpuModel(Model, Protocol):
+    """One on a desktop's GPU."""
+
+    def details(self) -> Mapping[str, Any]:
+        """Return what else `ready` says of it."""
+        ...
+
+
 def main(argv: Sequence[str]) -> int:
     """Serve one session. Returns the exit status."""
     out = os.dup(1)
@@ -74,7 +85,8 @@ def main(argv: Sequence[str]) -> int:
     hello = {"type": "hello", "protocol": PROTOCOL, "harness": "desktop"}
     versions = {"mobench": __version__, "python": platform.python_version()}
     try:
-        runtime = importlib.import_module(RUNTIMES[config["runtime"]])
+        modules = GPU_RUNTIMES if config.get("gpu") else RUNTIMES
+        runtime = importlib.import_module(modules[config["runtime"]])
     except MobenchError as error:
         say({**hello, "versions": versions})
         say(_error(error))
@@ -95,6 +107,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _load(runtime: Any, config: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
     rss_before, anonymous = _peak_rss_mb(), _anonymous_mb()
+    gpu = _gpu(config)
     start = time.perf_counter_ns()
     model: Model = runtime.load(
         Path(config["model"]),
@@ -102,13 +115,14 @@ def _load(runtime: Any, config: Mapping[str, Any]) -> tuple[Model, dict[str, Any
         provider=config["provider"],
         batch=config["batch"],
         shape=tuple(config["shape"]),
+        **gpu,
     )
     loaded = time.perf_counter_ns()
     model.set_inputs(random_inputs(model.inputs))
     first = time.perf_counter_ns()
     model.invoke()
     done = time.perf_counter_ns()
-    return model, {
+    ready = {
         "type": "ready",
         "init_ns": loaded - start,
         "first_ns": done - first,
@@ -125,6 +139,19 @@ def _load(runtime: Any, config: Mapping[str, Any]) -> tuple[Model, dict[str, Any
         "inputs": list(model.inputs),
         "outputs": list(model.outputs),
     }
+    if gpu:
+        ready |= cast(GpuModel, model).details()
+        ready["init_ns"] -= ready["build_ns"] or 0
+    return model, ready
+
+
+def _gpu(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a runtime on a GPU is asked besides; nothing for any other."""
+    if not config.get("gpu"):
+        return {}
+    from runners.gpu_session import GpuAsked  # here: most sessions never need it
+
+    return {"gpu": GpuAsked(**config["gpu"])}
 
 
 def _serve(model: Model, name: str, config: Mapping[str, Any], say: Callable[[Mapping[str, Any]], None]) -> int:
@@ -145,6 +172,8 @@ def _serve(model: Model, name: str, config: Mapping[str, Any], say: Callable[[Ma
             elif request["type"] == "predict":
                 _predict(model, Path(request["input"]), Path(request["output"]))
                 say({"type": "predicted"})
+            elif request["type"] == "profile" and config.get("gpu"):
+                say(_error(SessionError(f"profile of {name}", NO_GPU_PROFILE, "profile it on desktop-cpu")))
             elif request["type"] == "profile":
                 say(op_profile.answer(config, model, random_inputs(model.inputs), request))
             elif request["type"] == "stream":

@@ -13,8 +13,8 @@ from mobench.hosts.desktop import DesktopHost
 from mobench.profile import ceilings
 from mobench.profile.operators import blocks_of
 from mobench.records import Artifact, Operator, Profile, Target
-from runners import desktop
-from runners.profile import litert_profile, matmul_files, onnx_graph, op_profile, stream
+from runners import desktop, litert_c
+from runners.profile import matmul_files, onnx_graph, op_profile, stream
 from runners.profile.litert_graph import Event
 from runners.profile.litert_graph import operators_of as of_litert
 from runners.profile.onnx_graph import Graph, Node, Weight
@@ -121,15 +121,15 @@ def test_a_runtime_without_operator_times_says_so() -> None:
 
 
 def test_a_litert_without_its_c_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(litert_profile.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(litert_c.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SessionError, match="pip install --upgrade ai-edge-litert"):
-        litert_profile._library()
+        litert_c.Litert("a profile", "it")
 
 
 def test_an_older_litert_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(litert_profile.ctypes, "CDLL", lambda path: object())
+    monkeypatch.setattr(litert_c.ctypes, "CDLL", lambda path: object())
     with pytest.raises(SessionError, match="an older one"):
-        litert_profile._library()
+        litert_c.Litert("a profile", "it")
 
 
 # ONNX Runtime's trace

@@ -1,7 +1,8 @@
 """Evidence measured by us: campaigns' journals, gathered into places.
 
 A place is a machine with one way to run on its CPU (runtime, provider, threads) and, where it has been timed, one on
-its GPU. A ratio is the paired one of the newest campaign that holds both cells, else that of two campaigns' medians.
+its GPU. A ratio is the paired one of the newest campaign that holds both cells and started them often enough for an
+interval, else of the newest with both, else that of two campaigns' medians.
 """
 
 from __future__ import annotations
@@ -47,13 +48,17 @@ class JournalPlace:
         return frozenset(self.latencies)
 
     def ratio(self, one: Key, other: Key) -> Value:
-        """Return the paired ratio of the newest campaign with both, else the quotient of the newest medians."""
+        """Return the paired ratio of the newest campaign with both and an interval, else as the module says."""
         medians = latency(self, one), latency(self, other)
+        first: Value | None = None
         for timed in self.campaigns:
             found = paired_ratio(timed[one], timed[other]) if one in timed and other in timed else None
             if found is not None:
-                return _value(*found, starts=len({block.incarnation for block in timed[one]}))
-        return combine("/", *medians)
+                value = _value(*found, starts=len({block.incarnation for block in timed[one]}))
+                if value.high < math.inf:
+                    return value
+                first = first or value
+        return first or combine("/", *medians)
 
     def top1(self, network: str, precision: str) -> Value:
         """Return the accuracy on the images that most files were evaluated on."""
@@ -80,8 +85,12 @@ def journal_places(runs: Iterable[Run], accuracies: Iterable[Accuracy] = ()) -> 
             latencies: dict[Key, Value] = {}
             for timed in campaigns:
                 for key, blocks in timed.items():
-                    if key not in latencies and (found := estimate((b.incarnation, block_ns(b) / 1e6) for b in blocks)):
-                        latencies[key] = _value(*found, starts=len({block.incarnation for block in blocks}))
+                    known = latencies.get(key)
+                    if known is not None and known.high < math.inf:
+                        continue
+                    if found := estimate((b.incarnation, block_ns(b) / 1e6) for b in blocks):
+                        value = _value(*found, starts=len({block.incarnation for block in blocks}))
+                        latencies[key] = known if known is not None and value.high == math.inf else value
             places.append(
                 JournalPlace(
                     name=", ".join((machine, *map(_describe, used))),

@@ -15,14 +15,16 @@ from typing import Literal
 
 import click
 
-from mobench.cli import android
+from mobench.cli import android, gpus
 from mobench.cli.terminal import echo_table
 from mobench.report.tables import Column
 from runners import device_state
+from runners.gpu_packages import CPU, GPU, WEBGPU, installed
 
 # What each part needs: the package, the module whose import proves that it works, and how to get it.
 _RUNTIMES = {
-    "ort": (("onnxruntime", "onnxruntime"),),
+    # Three packages of one module: see runners/gpu_packages.py.
+    "ort": tuple((build, "onnxruntime") for build in (CPU, GPU, WEBGPU)),
     "litert": (("ai-edge-litert", "ai_edge_litert.interpreter"), ("tflite-runtime", "tflite_runtime.interpreter")),
 }
 _EXPORT = (
@@ -73,6 +75,8 @@ def _runtimes() -> Iterator[Check]:
             yield Check(part=part, status="no", detail="not installed", mend=f"pip install {packages[0][0]}")
             continue
         package, module = found[0]
+        if module == "onnxruntime":  # of several that share it the files of one are there
+            package = installed().build or package
         broken = _imports(module)
         if broken:
             mend = f"pip install --force-reinstall {package}"
@@ -126,9 +130,14 @@ def _phones() -> Iterator[Check]:
         yield Check(part="phones", status="ok", detail=f"{_PHONE_ABI}: {'; '.join(row['found'] for row in rows)}")
 
 
+def _gpus() -> Iterator[Check]:
+    for found in gpus.findings():
+        yield Check(part=found.part, status=found.status, detail=found.detail, mend=found.mend)
+
+
 def checks() -> list[Check]:
     """Return what was found, runtimes first."""
-    parts: Iterable[Iterator[Check]] = (_runtimes(), _export(), _machine(), _phones())
+    parts: Iterable[Iterator[Check]] = (_runtimes(), _export(), _machine(), _gpus(), _phones())
     return [check for part in parts for check in part]
 
 

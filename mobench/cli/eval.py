@@ -17,10 +17,12 @@ from mobench.cli.run import parse_shape
 from mobench.cli.terminal import Progress, echo_table
 from mobench.cli.triple import parse_triple
 from mobench.errors import BadInputError, LinkError, MobenchError, NotReadyError
+from mobench.gpu_cells import GPU
 from mobench.hosts.opening import open_host
 from mobench.lasting import LastingSession
 from mobench.records import DEVICES, PROVIDER_NAMES, RUNTIME_FORMATS, Artifact, Cell, Target
 from mobench.report.tables import Column
+from runners import desktop
 
 COLUMNS = (
     Column(key="file", title="file"),
@@ -218,10 +220,10 @@ def command(
     rows: list[dict[str, Any]] = []
     unreadable: set[str] = set()
     host = context.with_resource(open_host((device,), serials=[serial] if serial else [], shape=parse_shape(shape)))
-    on_phone = device != "desktop-cpu"
+    alone = device != "desktop-cpu"  # sessions side by side on a phone or a GPU only wait for one another
 
     def open_session(artifact: Artifact, target: Target) -> accuracy.Session:
-        cores = host.choose_cores(threads) if on_phone else ()  # here several jobs share the cores
+        cores = host.choose_cores(threads) if alone else ()  # here several jobs share the cores
         cell = Cell(id=artifact.path.name, artifact=artifact, target=replace(target, cores=cores))
 
         def once() -> accuracy.Session:
@@ -233,16 +235,18 @@ def command(
 
     for artifact in usable:
         with _said() as told, Progress(artifact.path.name) as bar:
+            chosen = choose_runtime(artifact, device, runtime, provider)
+            usual = desktop.default_provider(chosen) if device == GPU else ""
             evaluation = accuracy.evaluate(
                 artifact,
                 images.labelled,
-                runtime=choose_runtime(artifact, device, runtime, provider),
+                runtime=chosen,
                 open_session=open_session,
                 data=images.name,
                 device=device,
-                provider=provider or "",
+                provider=provider or usual,
                 threads=threads,
-                jobs=1 if on_phone else jobs or max(1, accuracy.usable_cores() // threads),
+                jobs=1 if alone else jobs or max(1, accuracy.usable_cores() // threads),
                 options=options,
                 progress=bar.counting(len(images.labelled)),
             )

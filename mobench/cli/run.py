@@ -12,15 +12,16 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from mobench import campaign, plan, store
+from mobench import campaign, gpu_cells, plan, store
 from mobench.cli import phones
 from mobench.cli.terminal import Progress, colour, echo_table, width
 from mobench.design import Settings
 from mobench.errors import BadInputError
+from mobench.gpu_cells import GpuWays
 from mobench.hosts.conditions import Limits, Tool
 from mobench.hosts.opening import open_host
 from mobench.over_time import drift, sustained
-from mobench.records import DEVICES, PRECISIONS, PROVIDER_NAMES, READS, TOOL_FORMATS, Run
+from mobench.records import DEVICES, IOS, PRECISIONS, PROVIDER_NAMES, READS, TOOL_FORMATS, Run
 from mobench.report import sustained as report_sustained
 from mobench.report.style import PLOT_SUFFIXES
 from mobench.report.tables import Column
@@ -34,25 +35,34 @@ COLUMNS = (
     Column(key="provider", title="provider"),
     Column(key="threads", title="threads", align="right"),
     Column(key="batch", title="batch", align="right"),
+    Column(key="way", title="way"),
     Column(key="p50_ms", title="p50 ms [95 %]", ci="p50_ci_ms", align="right"),
     Column(key="ratio", title="ratio [95 %]", ci="ratio_ci", align="right"),
+    Column(key="images_per_s", title="images/s", align="right"),
+    Column(key="build_ms", title="build ms", digits=0, align="right"),
     Column(key="init_ms", title="init ms", align="right"),
     Column(key="first_ms", title="first ms", align="right"),
     Column(key="peak_rss_mb", title="peak MiB", digits=0, align="right"),
     Column(key="arena_mb", title="own MiB", digits=0, align="right"),
     Column(key="energy_mj", title="mJ [95 %]", ci="energy_ci_mj", align="right"),
     Column(key="check_db", title="SNR dB", digits=1, align="right"),
+    Column(key="nodes", title="nodes", align="right"),
     Column(key="doubt_names", title="doubts"),
 )
 _USUAL = {
     "device": "desktop-cpu",
     "provider": "",
     "batch": 1,
+    "way": "",
+    "images_per_s": None,
+    "build_ms": None,
     "energy_mj": None,
     "check_db": None,
+    "nodes": "",
 }  # a column in which nothing else stands is left out
 OTHERS_SHARE = 0.05  # of the machine's CPU time, from which others' load is worth a line
 _SHOWN = 3  # cells named under a doubt
+_SWITCH = {"off": False, "on": True}
 
 
 def as_json(run: Run, summaries: Sequence[Summary]) -> str:
@@ -75,9 +85,13 @@ def echo_summaries(run: Run, summaries: Sequence[Summary]) -> None:
     notes = [f"ratio: latency over that of {run.header['baseline']}, paired by round; init, first: medians over starts"]
     for summary in summaries:
         row = dataclasses.asdict(summary) | {"doubt_names": " ".join(d.name for d in summary.doubts)}
+        nodes = f"{summary.nodes_delegated}/{summary.nodes_total}" if summary.providers else ""
+        row |= {"way": gpu_cells.words(row), "nodes": nodes}
         if summary.failure:
             row["doubt_names"] = " ".join(filter(None, [row["doubt_names"], "FAILED"]))
         rows.append(row)
+    if all(row["batch"] == 1 and row["device"] != gpu_cells.GPU for row in rows):
+        rows = [row | {"images_per_s": None} for row in rows]  # it says what p50 does
     if len(run.header["cells"]) > 1:
         notes.append("p50: of models that take turns, a few percent above a loop of one alone")
     settings = (run.resumes[-1] if run.resumes else run.header)["settings"]
@@ -105,7 +119,9 @@ def echo_summaries(run: Run, summaries: Sequence[Summary]) -> None:
         references = sorted({check.reference for check in run.checks if check.n})
         notes.append(f"SNR: the timed session's outputs against {', '.join(references)}")
     if any(row["energy_mj"] is not None for row in rows):
-        notes.append("mJ an inference are the whole processor package's, its idle share included")
+        of = "GPU board" if any(row["device"] == gpu_cells.GPU for row in rows) else "processor package"
+        notes.append(f"mJ an inference are the whole {of}'s, its idle share included")
+    notes += gpu_cells.notes(run)
     notes.append(f"journal: {run.path}")
     echo_table(columns(rows), rows, notes)
     if sustained.is_sustained(run) and _was_timed(run):
@@ -193,7 +209,7 @@ def parse_duration(text: str) -> float:
 @click.command()
 @click.argument("things", nargs=-1, metavar="[FILES or NAMES]...")
 @click.option("--device", "on", multiple=True, type=click.Choice(list(DEVICES)),
-              help="Repeatable: a phone's CPU and GPU take turns. Default: desktop-cpu.")  # fmt: skip
+              help="Repeatable: a machine's CPU and GPU take turns. Default: desktop-cpu.")  # fmt: skip
 @click.option("--serial", "serials", multiple=True, metavar="SERIAL",
               help="Which phone (`mobench devices`). Repeatable: side by side, a campaign each.")  # fmt: skip
 @click.option("--runtime", "runtimes", multiple=True, type=click.Choice(list(READS)), help="Repeatable.")
@@ -207,6 +223,15 @@ def parse_duration(text: str) -> float:
 @click.option("--threads", "threads", multiple=True, type=click.IntRange(1, 256), help="Repeatable; default 1.")
 @click.option("--batch", "batches", multiple=True, type=click.IntRange(1, 4096),
               help="Images an inference. Repeatable; default 1.")  # fmt: skip
+@click.option("--io", "ios", multiple=True, type=click.Choice(IOS),
+              help="Desktop GPU: inputs, outputs stay in its memory (default), or are copied. Repeatable.")  # fmt: skip
+@click.option("--cuda-graph", "cuda_graphs", multiple=True, type=click.Choice(_SWITCH),
+              help="CUDA, TensorRT: replay an inference as one launch. Repeatable; default off.")  # fmt: skip
+@click.option("--tf32", "tf32s", multiple=True, type=click.Choice(_SWITCH),
+              help="CUDA, TensorRT: FP32 products of 10-bit inputs. Repeatable; default off.")  # fmt: skip
+@click.option("--allow-partial", is_flag=True, help="Desktop GPU: what it does not take may run on the CPU, labelled.")
+@click.option("--energy", "energy_s", type=click.FloatRange(0.1), metavar="SECONDS",
+              help="NVIDIA GPU: in each start every model also runs alone for so long, for its energy.")  # fmt: skip
 @click.option("--budget", "budget_s", type=click.FloatRange(0.1), metavar="SECONDS",
               help="Default 60; with --resume, what is left of the campaign's.")  # fmt: skip
 @click.option("--precise", type=click.FloatRange(0.01, 50), default=1.0, show_default=True, metavar="PERCENT",
@@ -238,6 +263,11 @@ def command(
     precisions: tuple[str, ...],
     threads: tuple[int, ...],
     batches: tuple[int, ...],
+    ios: tuple[str, ...],
+    cuda_graphs: tuple[str, ...],
+    tf32s: tuple[str, ...],
+    allow_partial: bool,
+    energy_s: float | None,
     budget_s: float | None,
     precise: float,
     check: bool,
@@ -271,6 +301,9 @@ def command(
         raise BadInputError(
             "--tool", "it names the program of --runtime benchmark_model or onnxruntime_perf_test", "give both"
         )
+    if energy_s and gpu_cells.GPU not in on:
+        why = "it is for a desktop's GPU; what processors take is in every block, where the machine tells it"
+        raise BadInputError("--energy", why, "with --device desktop-gpu")
     if check and {*batches} - {1}:
         raise BadInputError("--check", "it compares outputs of one image at a time", "leave --batch out")
     size = parse_shape(shape)
@@ -291,6 +324,12 @@ def command(
         providers=providers,
         threads=threads,
         batches=batches,
+        gpu=GpuWays(
+            ios=ios,
+            cuda_graphs=tuple(_SWITCH[word] for word in cuda_graphs),
+            tf32s=tuple(_SWITCH[word] for word in tf32s),
+            partial=allow_partial,
+        ),
         choose_cores=host.choose_cores,
     )
     usable, refused = campaign.find_artifacts(things, targets, precisions)
@@ -311,6 +350,7 @@ def command(
         p50_half_width=2 * precise / 100,
         seed=seed,
         sustain_s=parse_duration(sustain) if sustain else 0.0,
+        energy_s=energy_s or 0.0,
     )
     return _measure(
         lambda bar: campaign.run_cells(

@@ -47,4 +47,4 @@ def open_host(
         raise BadInputError(f"--serial {serials[0]}", "it names a phone", "with --device android-cpu or android-gpu")
     if limits and limits != Limits():
         raise BadInputError("--cool-to, --min-battery", "they are for phones", "leave them out")
-    return DesktopHost(shape=shape, check=check, tool=tool)
+    return DesktopHost(shape=shape, check=check, tool=tool, on=on)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
+from mobench import gpu_cells
 from mobench.errors import BadInputError
 from mobench.records import Ready, Run
 
@@ -34,8 +35,9 @@ _ALWAYS_RECORDED = frozenset(
     ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_fp16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
 )
 _TARGET_REFUSED = {"threads": "threads", "batch": "batch"}
+_WAY = ("inputs and outputs", "CUDA graph", "TF32", "partly on the CPU")  # of a desktop's GPU
 # These say when a campaign ends and in which order it goes, not what a block is.
-_HARMLESS_SETTINGS = frozenset(("budget_s", "ratio_half_width", "p50_half_width", "seed", "deadline_s"))
+_HARMLESS_SETTINGS = frozenset(("budget_s", "ratio_half_width", "p50_half_width", "seed", "deadline_s", "energy_s"))
 _NOT_A_RUNTIME = frozenset(("mobench", "python"))  # of the versions that a session reports
 MEMORY_STEP = 0.02  # of a virtual machine's memory, which varies from start to start
 CAPPED = 0.99  # of the highest clock
@@ -97,6 +99,8 @@ def machine_name(run: Run, device: str = "") -> str:
     cores = machine.get("cores")
     parts = [str(machine.get("cpu") or "unknown machine"), f"{cores} cores" if cores else ""]
     device = device or str(run.header.get("device", ""))
+    if device == gpu_cells.GPU and (gpu := gpu_cells.describe(machine)):
+        device = f"{device} ({gpu})"
     parts.append(device if device != "desktop-cpu" else "")
     return ", ".join(part for part in parts if part)
 
@@ -111,6 +115,7 @@ def identity(run: Run, cell: HeaderCell) -> tuple[object, ...]:
         provider(run, cell),
         target["threads"],
         target["batch"],
+        gpu_cells.way(target),
         runtime_versions(run, cell),
     )
 
@@ -158,6 +163,7 @@ def _machine_differences(one: Run, other: Run) -> list[Difference]:
         found += _difference(
             "vector extensions", sorted(apart & set(a["extensions"])), sorted(apart & set(b["extensions"])), severity
         )
+    found += _difference("GPU", gpu_cells.describe(a) or None, gpu_cells.describe(b) or None, "refuse")
     for key, field in _MACHINE_LABELLED.items():
         found += _difference(field, a.get(key), b.get(key), "label")
     mine, theirs = a.get("memory_mb"), b.get("memory_mb")
@@ -189,6 +195,9 @@ def _cell_differences(one: Run, other: Run, cell: HeaderCell, other_cell: Header
     found = _difference("runtime", a["runtime"], b["runtime"], "label")
     for key, field in _TARGET_REFUSED.items():
         found += _difference(field, a[key], b[key], severity)
+    if a["device"] == b["device"]:
+        for field, mine, theirs in zip(_WAY, gpu_cells.way(a), gpu_cells.way(b), strict=True):
+            found += _difference(field, mine, theirs, severity)
     if a["runtime"] == b["runtime"]:
         found += _difference("provider", provider(one, cell), provider(other, other_cell), severity)
         found += _version_differences(dict(runtime_versions(one, cell)), dict(runtime_versions(other, other_cell)))

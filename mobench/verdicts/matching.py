@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mobench.errors import BadInputError
+from mobench.gpu_cells import way
 from mobench.records import DEVICES, Run
 from mobench.verdicts.comparability import HeaderCell
 
@@ -100,7 +101,8 @@ def matching_cells(one: Run, other: Run) -> tuple[list[tuple[str, str]], list[st
         default = DEVICES.get(asked["device"], {}).get(asked["runtime"], ("",))[0]  # its own choice: nothing was asked
         # Of one device each, two campaigns may be compared across devices; of several, like is paired with like.
         device = asked["device"] if mixed else ""
-        return device, asked["runtime"], asked["provider"] or default, asked["threads"], asked["batch"]
+        named = device, asked["runtime"], asked["provider"] or default, asked["threads"], asked["batch"]
+        return *named, *way(asked)
 
     def network(cell: HeaderCell) -> tuple[object, ...]:
         artifact: Mapping[str, Any] = cell["artifact"]

@@ -8,9 +8,7 @@ without a stable ABI: what is used here was tried on 2.3.0, and what does not lo
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from ctypes import byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint64, c_void_p
@@ -22,10 +20,10 @@ import numpy as np
 from mobench.errors import SessionError
 from mobench.records import Operator
 from runners import litert
+from runners.litert_c import MEND, Litert
 from runners.profile.litert_graph import Event, operators_of
 
-_WHAT, _MEND = "per-operator times need ai-edge-litert 2.3 or newer", "pip install --upgrade ai-edge-litert"
-_NEW_IN_2_3 = "LiteRtCompiledModelIsNonCpuFullyAccelerated"  # there is no call that tells the version
+_WHAT = "per-operator times need ai-edge-litert 2.3 or newer"
 _CPU = 1  # LiteRtHwAccelerators
 _LOCK_WRITE = 1
 _HOST_MEMORY = 1
@@ -66,7 +64,9 @@ class LitertProfiler:
         self, plain: Any, path: Path, *, threads: int, provider: str, batch: int, shape: tuple[int, ...]
     ) -> None:
         """Compile the model at the shapes of ``plain``, the one that is timed, which has settled batch and shape."""
-        self._plain, self._path, self._library = plain, path, _library()
+        self._plain, self._path = plain, path
+        lite = Litert(f"profile of {path.name}", _WHAT)
+        self._call, self._new, self._add = lite.call, lite.new, lite.add_options
         self._config: dict[str, Any] = {"threads": threads, "batch": batch, "shape": shape}
         self.notes: tuple[str, ...] = ()
         self._environment = self._new("LiteRtCreateEnvironment", c_int(0), None)
@@ -79,7 +79,7 @@ class LitertProfiler:
         self._model = self._new("LiteRtCreateCompiledModel", self._environment, model, options)
         self._profiler = self._new("LiteRtCompiledModelGetProfiler", self._model)
         if not self._profiler:
-            raise SessionError(_WHAT, "this build of LiteRT has no profiler", _MEND)
+            raise SessionError(_WHAT, "this build of LiteRT has no profiler", MEND)
         self._signature = self._new("LiteRtGetModelSignature", model, c_size_t(0))
         inputs = self._tensors("Input", plain.inputs)
         for index, (_, detail) in enumerate(inputs):
@@ -179,42 +179,3 @@ class LitertProfiler:
             buffer = self._new("LiteRtCreateManagedTensorBuffer", self._environment, c_int(_HOST_MEMORY), room, size)
             buffers[index] = buffer
         return buffers
-
-    def _add(self, options: c_void_p, identifier: bytes, text: str) -> None:
-        """Add options as LiteRT takes them: TOML text on the heap, and who frees it."""
-        libc = ctypes.CDLL(None)
-        libc.strdup.restype = c_void_p
-        payload, free = c_void_p(libc.strdup(text.encode())), ctypes.cast(libc.free, c_void_p)
-        opaque = c_void_p()
-        self._call("LiteRtCreateOpaqueOptions", identifier, payload, free, byref(opaque))
-        self._call("LiteRtAddOpaqueOptions", options, opaque)
-
-    def _new(self, name: str, *arguments: Any) -> c_void_p:
-        """Call what hands back an object through its last argument."""
-        made = c_void_p()
-        self._call(name, *arguments, byref(made))
-        return made
-
-    def _call(self, name: str, *arguments: Any) -> None:
-        status = getattr(self._library, name)(*arguments)
-        if status:
-            mend = "see the runtime's message"
-            raise SessionError(f"profile of {self._path.name}", f"{name} failed with status {status}", mend)
-
-
-def _library() -> ctypes.CDLL:
-    """Load LiteRT's C library.
-
-    Raises:
-        SessionError: it is not there, or older than 2.3.
-    """
-    package = importlib.util.find_spec("ai_edge_litert")
-    suffix = ".dylib" if sys.platform == "darwin" else ".so"
-    folders = [Path(folder) for folder in (package.submodule_search_locations if package else None) or ()]
-    found = [path for folder in folders if (path := folder / f"libLiteRt{suffix}").is_file()]
-    if not found:
-        raise SessionError(_WHAT, "there is no LiteRT C library here", _MEND)
-    library = ctypes.CDLL(str(found[0]))
-    if not hasattr(library, _NEW_IN_2_3):
-        raise SessionError(_WHAT, "an older one is installed", _MEND)
-    return library
