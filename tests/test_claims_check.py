@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,16 @@ def test_the_newest_campaign_with_both_cells_counts(tmp_path: Path) -> None:
     new = timed(tmp_path / "b.jsonl", cells | {"mobilenet_v3_large": 1.2}, started="2026-02-01T00:00:00+00:00")
     only = timed(tmp_path / "c.jsonl", {"mobilenet_v3_large": 0.1}, started="2026-03-01T00:00:00+00:00")
     assert verdicts("ratio(mobilenet_v3_large, mobilenet_v2, cpu) < 1", new, old, only) == ["refuted"]
+
+
+def test_a_newer_campaign_without_an_interval_does_not_unsay_an_older_one(tmp_path: Path) -> None:
+    cells: dict[str, float | Latency] = {"mobilenet_v2": 1.0, "mobilenet_v3_large": 0.8}
+    old = timed(tmp_path / "a.jsonl", cells, started="2026-01-01T00:00:00+00:00")
+    thin = timed(tmp_path / "b.jsonl", cells, started="2026-02-01T00:00:00+00:00", incarnations=1)
+    assert verdicts("ratio(mobilenet_v3_large, mobilenet_v2, cpu) < 1", old, thin) == ["confirmed"]
+    assert verdicts("ratio(mobilenet_v3_large, mobilenet_v2, cpu) < 1", thin) == ["undecided"]
+    (place,) = journal_places([old, thin])
+    assert place.latencies["mobilenet_v2", "fp32", "cpu"].high < math.inf
 
 
 def test_threads_and_machines_and_runtimes_are_places_of_their_own(tmp_path: Path) -> None:

@@ -321,6 +321,17 @@ def test_of_a_cell_timed_twice_the_newest_counts_and_a_failure_does_not() -> Non
         }  # fmt: skip
 
 
+def test_a_newer_timing_without_an_interval_does_not_replace_one_that_has_it() -> None:
+    old = campaign("2026-01", {"a-ort": 10.0, "b-ort": 5.0}, [cell("a"), cell("b")])
+    whole = campaign("2026-02", {"a-ort": 11.0, "c-ort": 3.0}, [cell("a"), cell("c")])
+    once = [block for block in whole.blocks if (block.incarnation, block.round) == (0, 0)]
+    thin = dataclasses.replace(whole, blocks=tuple(once))
+    points = pareto_points([old, thin], [])
+    assert {(p.artifact, p.campaign, p.latency_ci_ms is None) for p in points} == {
+        ("a", "2026-01", False), ("b", "2026-01", False), ("c", "2026-02", True),
+    }  # fmt: skip
+
+
 def test_another_machine_is_another_cell() -> None:
     runs = [campaign("1", {"a-ort": 10.0}, [cell("a")], cpu) for cpu in ("One", "Two")]
     assert {p.machine for p in pareto_points(runs, [])} == {"One, 2 cores", "Two, 2 cores"}

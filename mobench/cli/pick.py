@@ -94,8 +94,8 @@ def command(
     """The most accurate model within a latency, or the fastest with an accuracy, and the command that deploys it.
 
     RESULTS are journals or folders of them, as `mobench pareto` takes them, but of a folder every campaign counts: of
-    each cell the newest timing. P(meets) is the probability that a model truly meets both limits. Exit 1 where nothing
-    does; the nearest is named.
+    each cell the newest timing that has an interval. P(meets) is the probability that a model truly meets both limits.
+    Exit 1 where nothing does; the nearest is named.
     """
     evidence = load(results, every=True)
     cells = timed_cells(evidence.runs)
