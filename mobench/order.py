@@ -75,10 +75,10 @@ class Device:
     def noise(self) -> str:
         """What decides whether a ratio on it is beyond noise, in words."""
         if self.kind == "ours":
-            return "95 % intervals of paired ratios over starts"
+            return "the 95 % interval of the paired ratio over starts"
         if any(self.is_bare(network) for network in self.networks):
-            return f"no spread is printed: a ratio within {100 * TOLERANCE:.0f} % of 1 counts as noise"
-        return "5th to 95th percentile of one session of each"
+            return f"a ratio within {100 * TOLERANCE:.0f} % of 1, for no spread is printed"
+        return "the 5th to the 95th percentile of one session of each"
 
     def latency(self, network: str) -> Value:
         """Return a network's p50 with its interval, ms. Raises MissingError where it is not there."""
@@ -154,8 +154,7 @@ class Order:
 class Contrast:
     """One cell over another, network and precision each, on a CPU and on the GPU beside it.
 
-    A ratio is None where one of the two was not timed there; ``gpu`` is None where the place has none. ``turned``: the
-    CPU and the GPU say opposite things, both beyond noise.
+    A ratio is None where one of the two was not timed there; ``gpu`` is None where the place has none.
     """
 
     one: tuple[str, str]
@@ -166,8 +165,11 @@ class Contrast:
     on_gpu: Value | None
 
     @property
-    def turned(self) -> bool:
-        """Whether the CPU and the GPU say opposite things, both beyond noise."""
+    def turned(self) -> bool | None:
+        """Whether the CPU and the GPU say opposite things; None where one was not timed or is within noise."""
+        sides = self.on_cpu, self.on_gpu
+        if any(side is None or side.low <= 1 <= side.high for side in sides):
+            return None
         return self.on_cpu is not None and self.on_gpu is not None and _opposed(self.on_cpu, self.on_gpu)
 
 

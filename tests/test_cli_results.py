@@ -238,7 +238,9 @@ def test_blocks_are_the_raw_times_ours_and_imported(folder: Path) -> None:
 
 def test_markdown_has_few_columns_and_a_row_a_cell(folder: Path) -> None:
     lines = mobench("export", "--format", "md", RUN).stdout.splitlines()
-    assert lines[0].startswith("| campaign | source | cell |") and len(lines) == 2 + 3
+    assert lines[0].startswith("| campaign | source | model |") and len(lines) == 2 + 3
+    assert "p50 ms [95 %]" in lines[0] and "mean ms" not in lines[0]  # no tool gave means here
+    assert all("| measured here |" in line for line in lines[2:])
 
 
 def test_named_campaigns_are_exported_and_filters_hold(folder: Path) -> None:

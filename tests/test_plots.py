@@ -326,7 +326,7 @@ def test_nothing_in_a_name_is_a_command_to_latex(name: str) -> None:
 
 def test_latex_breaks_a_long_table_over_pages_and_a_long_cell_over_lines() -> None:
     text = render(COLUMNS, [{"name": "x " * 40, "p50_ms": 1.0}] * 60, "latex")
-    assert text.startswith("% needs booktabs and longtable\n\\begin{longtable}{p{0.4\\linewidth}r}")
+    assert text.startswith("% needs booktabs and longtable\n\\begin{longtable}{p{0.6\\linewidth}r}")
     assert r"\endhead" in text and text.rstrip().endswith(r"\end{longtable}")
 
 

@@ -42,7 +42,8 @@ CONTRAST_COLUMNS = (
     Column(key="what", title="latency of"),
     Column(key="on_cpu", title="on the CPU", ci="on_cpu_ci", align="right"),
     Column(key="on_gpu", title="on the GPU", ci="on_gpu_ci", align="right"),
-    Column(key="turned", title="opposite"),
+    Column(key="turned"),
+    Column(key="turned_words", title="opposite", display_only=True),
     Column(key="cpu", title="CPU"),
     Column(key="gpu", title="GPU"),
     Column(key="evidence", title="evidence"),
@@ -115,7 +116,7 @@ def predictor_rows(device: Device, predictors: Sequence[Predictor]) -> list[Row]
             "by": one.name,
             "networks": len(one.networks),
             **_figure("correlation", "correlation_ci", one.correlation),
-            "pairs_right": f"{one.right:g} of {one.pairs} ({one.right / one.pairs:.0%})",
+            "pairs_right": f"{one.right:g} of {one.pairs} ({_percent(one)})",
             "right": one.right,
             "pairs": one.pairs,
             "evidence": EVIDENCE[device.kind],
@@ -165,6 +166,7 @@ def contrast_rows(contrasts: Sequence[Contrast]) -> list[Row]:
             **_figure("on_cpu", "on_cpu_ci", contrast.on_cpu),
             **_figure("on_gpu", "on_gpu_ci", contrast.on_gpu),
             "turned": contrast.turned,
+            "turned_words": _turned(contrast),
             "cpu": contrast.cpu.name,
             "gpu": contrast.gpu.name if contrast.gpu else None,
             "evidence": EVIDENCE[contrast.cpu.kind],
@@ -188,8 +190,7 @@ def origins(devices: Sequence[Device]) -> list[str]:
     lines = []
     for letter, device in zip("AB", devices, strict=False):
         name = f"{letter}: " if len(devices) > 1 else ""
-        source = f", {device.source}" if device.source else ""
-        lines.append(f"{name}{device.full_name} ({EVIDENCE[device.kind]}{source}); {device.noise}")
+        lines.append(f"{name}{device.full_name}, {_evidence(device)}; noise: {device.noise}")
     return lines
 
 
@@ -206,6 +207,16 @@ def _spoken(value: Value) -> str:
         return "unknown"
     few = f" (no interval below {MIN_NETWORKS} networks)"
     return f"{value.figure:.2f}" + (f" [{value.low:.2f}, {value.high:.2f}]" if math.isfinite(value.low) else few)
+
+
+def _percent(one: Predictor) -> str:
+    return f"{100 * one.right / one.pairs:.0f} %"
+
+
+def _turned(contrast: Contrast) -> str:
+    if contrast.on_cpu is None or contrast.on_gpu is None:
+        return "-"
+    return {True: "yes", False: "no", None: "within noise"}[contrast.turned]
 
 
 def _cell(cell: tuple[str, str]) -> str:
@@ -314,23 +325,33 @@ def _two(a: Device, b: Device, fmt: TableFormat, plots: Sequence[Path], width_in
     if plots:
         from mobench.report.plots.slope import slope_figure
 
-        write_plots(slope_figure(found, caption=_caption(headline(found), [a, b]), width_in=width_in), plots, width_in)
+        thick = " Thick: networks of these." if found.beyond_noise else ""
+        caption = _caption(headline(found) + thick, [a, b])
+        write_plots(slope_figure(found, caption=caption, width_in=width_in), plots, width_in)
 
 
 def _one(device: Device, fmt: TableFormat, plots: Sequence[Path], width_in: float) -> None:
-    rows = predictor_rows(device, order.predictors(device))
-    _echo([("predictors", PREDICTOR_COLUMNS, rows, origins([device]))], fmt)
+    found = order.predictors(device)
+    _echo([("predictors", PREDICTOR_COLUMNS, predictor_rows(device, found), origins([device]))], fmt)
     if plots:
         from mobench.report.plots.macs import macs_figure
 
-        told = f"MACs order {rows[0]['pairs_right']} pairs of them right." if rows else ""
+        told = "".join(
+            f"Rank correlation {_spoken(one.correlation)} over {len(one.networks)} networks; MACs order"
+            f" {_percent(one)} of {one.pairs} pairs right."
+            for one in found
+            if one.of == "macs"
+        )
         figure = macs_figure(device, title=device.full_name, caption=_caption(told, [device]), width_in=width_in)
         write_plots(figure, plots, width_in)
 
 
 def _caption(said: str, devices: Sequence[Device]) -> str:
     """Return a plot's caption: what it says, whose figures these are, and what its bars are."""
-    sources = dict.fromkeys(f"{EVIDENCE[d.kind]}{f' ({d.source})' if d.source else ''}" for d in devices)
-    bars = dict.fromkeys(device.noise for device in devices)
-    words = f"{'; '.join(sources)}. Noise: {'; '.join(bars)}."
-    return f"{said} {words[:1].upper()}{words[1:]}".strip()
+    whose = "; ".join(dict.fromkeys(map(_evidence, devices)))
+    noise = "; ".join(dict.fromkeys(device.noise for device in devices))
+    return f"{said} {whose[:1].upper()}{whose[1:]}. Noise: {noise}.".strip()
+
+
+def _evidence(device: Device) -> str:
+    return f"{EVIDENCE[device.kind]}{f': {device.source}' if device.source else ''}"

@@ -69,6 +69,7 @@ EXPORT_TITLES = {
     "init_ms": "init ms",
     "doubts": "doubts",
 }
+EXPORT_WORDS = ("campaign", "source", "cell", "runtime", "doubts")
 EXPORT_FORMATS = ("csv", "parquet", "json", "md", "latex")
 COARSE = 0.01  # of a figure: what it was rounded to is worth a note
 DEFAULT = Path("results")
@@ -256,13 +257,15 @@ def export(
 
 def _write(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], fmt: str, path: Path | None) -> None:
     if fmt in ("md", "latex"):
+        rows = [{**row, "source": row["source"] or "measured here"} for row in rows]
         if columns is not BLOCK_COLUMNS:
             columns = [
-                replace(column, title=EXPORT_TITLES[column.key], align="right" if "ms" in column.key else column.align)
+                replace(
+                    column, title=EXPORT_TITLES[column.key], align="left" if column.key in EXPORT_WORDS else "right"
+                )
                 for column in columns
-                if column.key in EXPORT_TITLES
+                if column.key in EXPORT_TITLES and any(row.get(column.key) is not None for row in rows)
             ]
-        rows = [{**row, "source": row["source"] or "measured here"} for row in rows]
     data = parquet(columns, rows) if fmt == "parquet" else render(columns, rows, cast(TableFormat, fmt)).encode()
     if path is None:
         click.echo(data, nl=False)

@@ -18,6 +18,7 @@ DIRECTIONS = (
 DIRECTION_COST = 0.04
 STEPS = tuple(0.15 + 0.25 * step for step in range(17))  # distances tried, in label heights
 LEADER_FROM = 1.2  # label heights from its point at which a label needs a line to it
+MISTAKEN_FROM = 0.3  # the same where a stranger's point is nearer
 LINE_COST = 3.0  # lying on a line costs as much as being this many heights further away
 STRANGER_COST = 0.8  # so does being nearer to a stranger's point than to one's own
 MAX_ANCHORS = 12  # points of one label that are tried; more only take time
@@ -48,11 +49,15 @@ class Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where a label's box lies, and the point it belongs to; ``leader`` when it needs a line to that point."""
+    """Where a label's box lies, and the point it belongs to; ``leader`` when it needs a line to that point.
+
+    ``away`` is how far it is from that point's marker, in heights of the label.
+    """
 
     box: Box
     anchor: tuple[float, float]
     leader: bool
+    away: float
 
 
 Boxes = NDArray[np.float64]  # n x 4: x0, y0, x1, y1
@@ -140,7 +145,9 @@ def _best(
     box = Box(x0=x0, y0=y0, x1=x1, y1=y1)
     # The place was found from one of the label's points and may be nearer to another.
     anchor = min(label.anchors, key=lambda point: (_gap(box, point), point))
-    return Placement(box=box, anchor=anchor, leader=_gap(box, anchor) - marker_radius >= LEADER_FROM * label.height)
+    away = (_gap(box, anchor) - marker_radius) / label.height
+    mistaken = away >= MISTAKEN_FROM and nearest[index] * label.height < _gap(box, anchor)
+    return Placement(box=box, anchor=anchor, leader=away >= LEADER_FROM or bool(mistaken), away=away)
 
 
 def _gap(box: Box, point: tuple[float, float]) -> float:

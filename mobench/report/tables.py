@@ -18,7 +18,8 @@ UNLIMITED = 10_000  # columns of a terminal that is none: a pipe or a file wraps
 LONGEST_WORD = 30  # characters; a longer one, such as a file's name, is broken when the terminal is narrow
 NO_BREAK = "\u00a0"  # a space at which no line ends
 LATEX_ROWS = 45  # of a page; a table with more breaks over pages
-LATEX_LONG, LATEX_WIDTH = 45, 0.4  # characters from which a column has wrapped lines, and its share of the line
+LATEX_LONG = 45  # characters from which a column has wrapped lines
+LATEX_WIDTH = 0.6  # of the line: what such columns share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +166,9 @@ def _latex(columns: Sequence[Column], rows: Sequence[Row], notes: Sequence[str])
     shown = [column for column in columns if column.title]
     cells = [[_latex_escape(_text(column, row)) for column in shown] for row in rows]
     widest = [max((len(row[i]) for row in cells), default=0) for i in range(len(shown))]
+    share = LATEX_WIDTH / max(1, sum(width > LATEX_LONG for width in widest))
     kinds = [
-        "r" if column.align == "right" else rf"p{{{LATEX_WIDTH}\linewidth}}" if width > LATEX_LONG else "l"
+        "r" if column.align == "right" else rf"p{{{share:.2g}\linewidth}}" if width > LATEX_LONG else "l"
         for column, width in zip(shown, widest, strict=True)
     ]
     name = "longtable" if len(rows) > LATEX_ROWS else "tabular"

@@ -24,16 +24,21 @@ if TYPE_CHECKING:
 Ends = tuple[tuple[float, float], tuple[float, float]]
 
 GRID = "#e6e6e6"
+FARTHEST = 2.2  # heights of its type from its point to a name that need not be there
 CAPTION_INK = "#555555"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tag:
-    """A name in a colour, and the points it may stand beside, in data coordinates."""
+    """A name in a colour, and the points it may stand beside, in data coordinates.
+
+    One that finds no place within ``farthest`` heights of its type from such a point is left out.
+    """
 
     text: str
     colour: str
     anchors: tuple[tuple[float, float], ...]
+    farthest: float = math.inf
 
 
 def check_suffix(path: Path) -> None:
@@ -73,23 +78,29 @@ def plain_axes(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """Return 1-2-5 ticks, or more a decade when these would be fewer than three."""
-    for steps in ((1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)):
+def log_ticks(low: float, high: float, most: int = 10) -> list[float]:
+    """Return 1-2-5 ticks; fewer a decade where these would be more than ``most``, more where fewer than three."""
+
+    def ticks(steps: Sequence[float]) -> list[float]:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        ticks = [float(f"{step}e{decade}") for decade in decades for step in steps]
-        ticks = [tick for tick in ticks if low <= tick <= high]
-        if len(ticks) >= 3:
+        every = (float(f"{step}e{decade}") for decade in decades for step in steps)
+        return [tick for tick in every if low <= tick <= high]
+
+    for steps in ((1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 1.2, 1.5, *map(float, range(2, 10)))):
+        if len(found := ticks(steps)) >= 3:
             break
-    return ticks
+    for steps in ((1.0, 3.0), (1.0,)):
+        if len(found) > most:
+            found = ticks(steps)
+    return found
 
 
-def caption(figure: Figure, text: str, size: float) -> int:
-    """Put a caption under a figure of constrained layout, wrapped to its width as rendered; return its lines."""
+def caption(figure: Figure, text: str, size: float) -> float:
+    """Put a caption under a figure of constrained layout, wrapped to its width as rendered; return its height, in."""
     artist = figure.supxlabel(text, x=0.01, ha="left", fontsize=size, color=CAPTION_INK)
     lines = wrapped(figure, text, size, 0.98 * figure.get_figwidth())
     artist.set_text("\n".join(lines))
-    return len(lines)
+    return (1.4 * len(lines) + 0.6) * size / 72
 
 
 def wrapped(figure: Figure, text: str, size: float, room_in: float, *, bold: bool = False) -> list[str]:
@@ -182,8 +193,8 @@ def name_points(
         frame=Box(x0=frame.x0 + 2 * pixel, y0=frame.y0 + 2 * pixel, x1=frame.x1, y1=frame.y1),
     )
     to_axes = axes.transAxes.inverted()
-    for text, spot in zip(texts, places, strict=True):
-        if spot is None:
+    for tag, text, spot in zip(tags, texts, places, strict=True):
+        if spot is None or spot.away > tag.farthest:
             text.remove()
             continue
         # In parts of the axes, not in pixels: SVG and PDF are drawn at another resolution.

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobench.errors import BadInputError
+from mobench.gpu_cells import words
 from mobench.records import Run
 from mobench.report.plots import canvas
 from mobench.report.style import (
@@ -38,7 +39,8 @@ ROW = 1.7  # height of a row, in heights of the type
 LOG_FROM = 2.5  # largest over smallest ratio from which its axis is logarithmic
 LEAST_SPREAD = 2.0  # percent that the axis of a spread reaches at least
 MOST_SPREAD = (-50.0, 100.0)  # percent: what lies farther off is counted in the caption
-TAIL = 0.002  # of the blocks on each side, which may lie beyond that axis
+TAIL = 0.015  # of the blocks on each side, which may lie beyond that axis
+MOST_TICKS = 5  # of a logarithmic axis as narrow as these
 STEPS = 240  # places at which a density is computed
 
 
@@ -72,7 +74,8 @@ def cell_names(cells: Sequence[HeaderCell]) -> list[str]:
             ("threads", f"{target['threads']} thread{'s' if target['threads'] != 1 else ''}"),
             ("batch", f"batch {target['batch']}"),
         )
-        parts += [words for key, words in others if len(seen[key]) > 1]
+        parts += [said for key, said in others if len(seen[key]) > 1]
+        parts.append(words(target))
         names.append(" ".join(part for part in parts if part))
     alike: dict[str, set[str]] = defaultdict(set)
     for name, cell in zip(names, cells, strict=True):
@@ -137,10 +140,10 @@ def campaign_figure(run: Run, cells: Collection[str], *, caption: str = "", widt
         if both:
             _name_rows(panels[1], [""] * len(names), font_size(width_in))
             _draw_ratios(panels[1], ratios, "ratio to baseline", 0.0, width_in)
-        words = "Shapes: blocks about their cell's p50; dots: medians of its starts; bars: 95\u00a0% intervals."
+        said = "Shapes: blocks about their cell's p50; dots: medians of its starts; bars: 95\u00a0% intervals."
         if beyond:
-            words += f" {beyond} of {count} blocks lie beyond the axis."
-        return _finished(figure, f"{words} {caption}".strip(), width_in)
+            said += f" {beyond} of {count} blocks lie beyond the axis."
+        return _finished(figure, f"{said} {caption}".strip(), width_in)
 
 
 def _leaves_out_1(ci: Interval | None) -> bool:
@@ -156,9 +159,7 @@ def _finished(figure: Figure, caption: str, width_in: float) -> Figure:
     """Add the caption and the room for it, and let the layout settle."""
     base = font_size(width_in)
     if caption:
-        height = figure.get_figheight()
-        lines = canvas.caption(figure, caption, base - 1)
-        figure.set_figheight(height + (1.4 * lines + 0.6) * (base - 1) / 72)
+        figure.set_figheight(figure.get_figheight() + canvas.caption(figure, caption, base - 1))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
@@ -179,7 +180,8 @@ def _write_figures(axes: Axes, texts: Sequence[str], title: str, base: float) ->
     side.set_yticks(range(len(texts)), texts, fontsize=base - 2)
     side.tick_params(axis="y", length=0)
     side.spines["right"].set_visible(False)
-    axes.set_title(title, loc="right", fontsize=base - 2, color=STEP)
+    axes.annotate(title, (1, 1), (4, 2), xycoords="axes fraction", textcoords="offset points", fontsize=base - 2,
+                  color=STEP, ha="left", va="bottom")  # fmt: skip
 
 
 def _draw_ratios(axes: Axes, rows: Sequence[Ratio], title: str, no_difference: float, width_in: float) -> None:
@@ -194,7 +196,7 @@ def _draw_ratios(axes: Axes, rows: Sequence[Ratio], title: str, no_difference: f
         pad = (high / low) ** 0.06
         axes.set_xscale("log")
         axes.set_xlim(low / pad, high * pad)
-        axes.xaxis.set_major_locator(FixedLocator(canvas.log_ticks(low / pad, high * pad)))
+        axes.xaxis.set_major_locator(FixedLocator(canvas.log_ticks(low / pad, high * pad, MOST_TICKS)))
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         pad = 0.08 * ((high - low) or 0.1)
@@ -216,7 +218,7 @@ def _draw_ratios(axes: Axes, rows: Sequence[Ratio], title: str, no_difference: f
             markeredgecolor=colour, markeredgewidth=0.17 * size, zorder=3, gid="point",
         )  # fmt: skip
     if width_in >= SMALL_IN:
-        _write_figures(axes, [interval(row.ratio, _known(row.ratio_ci)) for row in rows], "[95 %]", base)
+        _write_figures(axes, [interval(row.ratio, _known(row.ratio_ci)) for row in rows], "ratio [95 %]", base)
 
 
 def _known(ci: Interval | None) -> Interval | None:

@@ -69,7 +69,8 @@ def _draw(device: Device, macs: Mapping[str, float], title: str, caption: str, w
         lines = canvas.wrapped(figure, title, base + 1, 0.85 * width_in, bold=True)
         axes.set_title("\n".join(lines), loc="left", weight="bold", fontsize=base + 1, parse_math=False)
     words = f"Dashed: the fit, latency in proportion to MACs to the power of {power:.2f}."
-    canvas.caption(figure, f"{caption} {words}".strip(), base - 1)
+    under = canvas.caption(figure, f"{caption} {words}".strip(), base - 1)
+    figure.set_figheight(figure.get_figheight() + under)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     fit = [canvas.moved(axes.transData, x, factor * x**power) for x in (left, right)]
@@ -79,7 +80,7 @@ def _draw(device: Device, macs: Mapping[str, float], title: str, caption: str, w
         axes,
         [
             Tag(text=shown(name, canvas.network_of(name)), colour=colours[name],
-                anchors=((macs[name], latencies[name].figure),))
+                anchors=((macs[name], latencies[name].figure),), farthest=canvas.FARTHEST)
             for name in named
         ],
         points=[(macs[name], latencies[name].figure) for name in macs],

@@ -46,6 +46,7 @@ MARKER_SIZE = 0.62  # of the type's
 LOG_FROM = 5.0  # slowest over fastest from which the latency axis is logarithmic
 MAX_FRONT_CHARS = 60  # in the legend, which the narrowest plot must hold
 MAX_LABELS = 24  # networks that are named; those on a front come first
+FEW_LABELS = 12  # so many are named wherever there is a place; of more, those off the front only near their points
 
 
 def pareto_plot(
@@ -295,7 +296,8 @@ def _label(axes: Axes, points: Sequence[Point], colours: Mapping[str, str], size
     tags = []
     for name in names:
         anchors = tuple((point.latency_ms, point.accuracy or 0.0) for point in groups[name])
-        tags.append(Tag(text=shown(name[0], name[1]), colour=colours[name[1]], anchors=anchors))
+        farthest = math.inf if name in leading or len(names) <= FEW_LABELS else canvas.FARTHEST
+        tags.append(Tag(text=shown(name[0], name[1]), colour=colours[name[1]], anchors=anchors, farthest=farthest))
     canvas.name_points(
         axes,
         tags,

@@ -31,6 +31,7 @@ LABEL_STEP = 1.3  # between two names, in heights of their type
 ASPECT = 0.62  # the least height of the slopes over the width
 GAP_IN = 0.22  # between a side and its names: the thin line that joins them
 EDGE_IN = 0.06  # free at the edges
+LANE_IN = 0.05  # between two bars that stand beside each other
 LINE = 1.35  # between two lines of text, in heights of their type
 HEAD_SHARE = 0.46  # of the width: what a device's name above its side may take
 
@@ -164,13 +165,17 @@ def _draw_slopes(
 
 
 def _draw_side(axes: Axes, x: float, side: _Side, colours: Sequence[str], body: _Body, base: float) -> None:
-    for place, bar, colour in zip(side.places, side.bars, colours, strict=True):
+    lanes: list[float] = []  # the foot of the last bar in each: bars stand beside each other where they would overlap
+    inward = 1 if x < axes.get_xlim()[1] / 2 else -1
+    for place, bar, colour in sorted(zip(side.places, side.bars, colours, strict=True), key=lambda row: -row[0]):
         y = body.at(place)
         if bar is not None:
             low, high = (min(max(body.at(end), body.bottom), body.top) for end in bar)
+            lane = next((i for i, foot in enumerate(lanes) if foot > high), len(lanes))
+            lanes[lane : lane + 1] = [low]
             axes.errorbar(
-                x, y, yerr=canvas.reach(y, (low, high)), fmt="none", ecolor=colour, elinewidth=0.09 * base,
-                capsize=0.2 * base, capthick=0.09 * base, alpha=0.7, zorder=2.8,
+                x + inward * lane * LANE_IN, y, yerr=canvas.reach(y, (low, high)), fmt="none", ecolor=colour,
+                elinewidth=0.09 * base, capsize=0.2 * base, capthick=0.09 * base, alpha=0.7, zorder=2.8,
             )  # fmt: skip
         axes.plot(x, y, "o", color=colour, markersize=0.5 * base, markeredgewidth=0, zorder=3, gid="point")
 
