@@ -309,6 +309,8 @@ def machine(device: str) -> str:
     if device == "cpu":
         return "the CPU: this tries the script and says nothing of a GPU"
     gpu = nvidia.Gpu()
+    if gpu.absent == nvidia.NO_BINDING:
+        raise BadInputError("no NVIDIA GPU can be asked", gpu.absent, "pip install nvidia-ml-py, or --device cpu")
     if gpu.absent:
         raise BadInputError("no NVIDIA GPU here", gpu.absent, "run it on a machine with one, or with --device cpu")
     told = gpu.describe()

@@ -118,7 +118,11 @@ def steps(asked: Asked) -> Iterator[Step]:
         )
         yield _campaign(asked, f"gpu-b{asked.batches[0]}-{number}", asked.device, asked.batches[0], names)
         yield _campaign(asked, f"cpu-b{asked.batches[0]}-{number}", "cpu", asked.batches[0], names)
-    yield from _tables(asked)
+        yield Step(
+            name=f"outputs-{number}", needs_s=SLACK_S, run=_bound(outputs, asked, names), key=_key(asked, *names)
+        )
+        if number == 1:
+            yield from _tables(asked)
     for batch in asked.batches[1:]:
         for number, group in enumerate(groups, 1):
             names = tuple(dict.fromkeys((anchor(asked), *group)))
@@ -126,7 +130,7 @@ def steps(asked: Asked) -> Iterator[Step]:
 
 
 def _tables(asked: Asked) -> Iterator[Step]:
-    """Yield what is asked of a few networks, and of every file without timing it."""
+    """Yield what is asked of a few networks."""
     few = tuple(name for name in FEW if name in asked.networks) or asked.networks[:1]
     device, work = asked.device, asked.work
     speed_s = min(SPEED_S, 10 * asked.per_cell_s)
@@ -146,13 +150,6 @@ def _tables(asked: Asked) -> Iterator[Step]:
         return _printed(lambda: gpu.print_aa(few[0], found))
 
     yield Step(name="aa", needs_s=AA_CAMPAIGNS * (aa_s + 1), run=aa, key=f"{device} {few[0]} {aa_s}")
-    for name in asked.networks:
-
-        def outputs(name: str = name) -> str:
-            rows = [gpu.output(artifact, device) for artifact in files(asked, (name,))]
-            return _printed(lambda: gpu.print_outputs(rows))
-
-        yield Step(name=f"outputs-{name}", needs_s=SLACK_S, run=outputs, key=device)
 
 
 def anchor(asked: Asked) -> str:
@@ -168,6 +165,12 @@ def files(asked: Asked, names: Sequence[str]) -> list[Artifact]:
 def exported(asked: Asked, names: Sequence[str]) -> str:
     """Export the networks; return the files' names."""
     return "".join(f"- {artifact.path.name}, {artifact.size_bytes / 1e6:.1f} MB\n" for artifact in files(asked, names))
+
+
+def outputs(asked: Asked, names: Sequence[str]) -> str:
+    """Compare the networks' outputs on the device with the CPU's, in FP32 and FP16; return the table."""
+    rows = [gpu.output(artifact, asked.device) for artifact in files(asked, names)]
+    return _printed(lambda: gpu.print_outputs(rows))
 
 
 def tests() -> str:
@@ -294,7 +297,9 @@ def html_report(asked: Asked) -> None:
 
 def take(asked: Asked, todo: Sequence[Step], budget_s: float, clock: Callable[[], float] = time.monotonic) -> int:
     """Do what is not done yet, as far as the time reaches; print what came of it, and return the exit status."""
-    began, failed, left = clock(), [], []
+    began = clock()
+    failed: list[Step] = []
+    left: list[Step] = []
     done: list[tuple[Step, str]] = []
     for number, step in enumerate(todo, 1):
         text = step.text(asked)
@@ -329,7 +334,7 @@ def _bound(function: Callable[..., str], *arguments: Any) -> Callable[[], str]:
 
 def _key(asked: Asked, *names: str) -> str:
     """Return what stands for the networks and the files that they are exported to."""
-    return hashlib.sha256(json.dumps([gpu.WEIGHTS, asked.per_cell_s, *names]).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps([gpu.WEIGHTS, asked.device, asked.per_cell_s, *names]).encode()).hexdigest()[:12]
 
 
 def _printed(print_it: Callable[[], Any]) -> str:

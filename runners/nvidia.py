@@ -52,6 +52,7 @@ _POLL_S = 0.001
 # Where there is no counter (before Volta), the driver's buffer of power samples. On some GPUs nvmlDeviceGetPowerUsage
 # is an average over the second before; the load has to be on for that long before a span begins (mobench.energy).
 COUNTER, SAMPLES = "counter", "power samples"
+NO_BINDING = "nvidia-ml-py is not installed"
 
 
 class _Query(NamedTuple):
@@ -157,7 +158,7 @@ class Gpu:
             try:
                 nvml = importlib.import_module("pynvml")
             except ImportError:
-                self.absent = "nvidia-ml-py is not installed"
+                self.absent = NO_BINDING
                 return
         self._nvml = nvml
         try:
@@ -290,7 +291,8 @@ class Gpu:
 
     def _time_updates(self) -> float:
         """Return about how often the energy counter moves, in seconds: the median of the gaps between changes."""
-        began, changes, last = self._clock(), [], self._ask(_COUNTER)[0]
+        changes: list[float] = []
+        began, last = self._clock(), self._ask(_COUNTER)[0]
         while len(changes) < UPDATES and self._clock() - began < UPDATES_S:
             self._sleep(_POLL_S)
             now = self._ask(_COUNTER)[0]

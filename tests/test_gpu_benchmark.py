@@ -53,7 +53,7 @@ def models(gpu: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_all_loops_run_the_same_weights_in_one_campaign(gpu: ModuleType, models: Path) -> None:
     rows = gpu.speed(
-        TINY, device="cpu", precision="fp32", folder=models, budget_s=4.0, loops=["bare loop", "torch eager"]
+        TINY, device="cpu", precision="fp32", folder=models, budget_s=1.0, loops=["bare loop", "torch eager"]
     )
     assert [row.loop for row in rows] == ["mobench again", "bare loop", "torch eager"]
     for row in rows:
@@ -61,7 +61,7 @@ def test_all_loops_run_the_same_weights_in_one_campaign(gpu: ModuleType, models:
         assert row.verdict in ("kept", "missed", "undecided")
         assert row.snr_db > 80  # another network, or other weights, would be at 0
     again = gpu.speed(
-        TINY, device="cpu", precision="fp32", folder=models, budget_s=4.0, loops=["bare loop", "torch eager"]
+        TINY, device="cpu", precision="fp32", folder=models, budget_s=1.0, loops=["bare loop", "torch eager"]
     )
     assert again == rows  # the campaign ended: its journal is read
 
@@ -174,8 +174,7 @@ def test_without_a_gpu_both_end_at_once_in_one_line(tmp_path: Path) -> None:
         done = run(script, *arguments, cwd=tmp_path)
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
-        assert line.startswith("error: no NVIDIA GPU here: ") and line.endswith("run it on a machine with one, or with"
-                                                                                " --device cpu")  # fmt: skip
+        assert line.startswith("error: no NVIDIA GPU ") and line.endswith("--device cpu")
         assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
 
@@ -199,8 +198,8 @@ def asked(check: ModuleType, models: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_the_campaigns_of_a_check_are_the_gpus_the_cpus_and_the_larger_batch(check: ModuleType, asked: Any) -> None:
     names = [step.name for step in check.steps(asked)]
     assert names == [
-        *("tests", "export-1", "gpu-b1-1", "cpu-b1-1"),
-        *(f"speed-{TINY}", "aa", f"outputs-{TINY}", "gpu-b8-1"),
+        *("tests", "export-1", "gpu-b1-1", "cpu-b1-1", "outputs-1"),
+        *(f"speed-{TINY}", "aa", "gpu-b8-1"),
     ]
     many = replace(asked, networks=check.bases(), device="cuda")
     names = [step.name for step in check.steps(many)]
@@ -211,7 +210,7 @@ def test_the_campaigns_of_a_check_are_the_gpus_the_cpus_and_the_larger_batch(che
 def test_a_check_does_each_step_once_and_keeps_to_its_time(
     check: ModuleType, asked: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    todo = [step for step in check.steps(asked) if step.name in ("export-1", "gpu-b1-1", "cpu-b1-1", "gpu-b8-1")]
+    todo = [step for step in check.steps(asked) if step.name in ("export-1", "gpu-b1-1", "outputs-1", "gpu-b8-1")]
     assert check.take(asked, todo, budget_s=check.SLACK_S + 1) == 0  # the export fits, a campaign does not
     told = capsys.readouterr()
     assert told.out.startswith("## export-1") and "1 of 4 steps done" in told.out
@@ -220,13 +219,14 @@ def test_a_check_does_each_step_once_and_keeps_to_its_time(
     told = capsys.readouterr()
     assert "export-1" not in told.out and "4 of 4 steps done" in told.out
     journals = sorted(asked.home.glob("*-gpu-check-*.jsonl"))
-    assert len(journals) == 3
+    assert len(journals) == 2
     for path in journals:
         cells = summarize(store.read(path))
         assert [cell.precision for cell in cells] == ["fp32", "fp32", "fp16"]
         assert cells[0].sha256 == cells[1].sha256
     report = (asked.home / "gpu-check.md").read_text()
     assert "## gpu-b1-1" in report and "A/A: " in report and "on the CPU alone" in report
+    assert "2 of 2 files keep every bar" in report
     assert check.take(asked, todo, budget_s=1e9) == 0
     assert sorted(asked.home.glob("*-gpu-check-*.jsonl")) == journals  # nothing was measured again
 
