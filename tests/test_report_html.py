@@ -200,7 +200,7 @@ def test_a_campaign_has_its_states_settings_and_command(made: Page) -> None:
     first = dict(zip(table["columns"], table["rows"][0], strict=True))
     assert [row[0] for row in first["states"]["rows"]] == ["before", "during", "after"]
     assert "58" in first["states"]["rows"][1] and "1.80" in first["states"]["rows"][0]
-    assert first["command"].startswith("mobench run mobilenet_v1-fp32.tflite") and "--budget 20" in first["command"]
+    assert first["command"].startswith("mobench run mobilenet_v1 mobilenet_v2") and "--budget 20" in first["command"]
 
 
 def test_the_csv_has_every_cell_of_every_campaign(made: Page) -> None:

@@ -68,16 +68,27 @@ function frontOf(points) {
   });
 }
 
-function hoverOf(cell) {
+// A text in lines of so many characters, none of which ends within a word.
+function wrap(text, most) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const last = lines[lines.length - 1];
+    if (last && last.length + word.length >= most) lines.push(word);
+    else lines[lines.length - 1] = last ? `${last} ${word}` : word;
+  }
+  return lines;
+}
+
+function hoverOf(cell, most) {
   const lines = [
-    `<b>${plain(cell.network)}</b> ${plain(cell.precision)}; runtime ${plain(cell.runtime)} ${plain(cell.provider)}; threads ${plain(cell.threads)}`,
-    `p50 ${figure(cell.ms, cell.low, cell.high)} ms (${EVIDENCE[cell.evidence]}; ${plain(cell.spread)})`,
-    `top-1 ${figure(cell.top1, cell.top1_low, cell.top1_high, 1)} % (${plain(cell.kind)}: ${plain(cell.source)})`,
-    `P(front) ${plain(chance(cell.p))}; ${plain(cell.standing)}`,
+    `${cell.precision}; runtime ${cell.runtime} ${cell.provider}; threads ${cell.threads}`,
+    `p50 ${figure(cell.ms, cell.low, cell.high)} ms (${EVIDENCE[cell.evidence]}; ${cell.spread})`,
+    `top-1 ${figure(cell.top1, cell.top1_low, cell.top1_high, 1)} % (${cell.kind}: ${cell.source})`,
+    `P(front) ${chance(cell.p)}; ${cell.standing}`,
+    ...(cell.doubts ? [`doubts: ${cell.doubts}`] : []),
+    cell.campaign,
   ];
-  if (cell.doubts) lines.push(`doubts: ${plain(cell.doubts)}`);
-  lines.push(plain(cell.campaign));
-  return lines.join("<br>");
+  return [`<b>${plain(cell.network)}</b>`, ...lines.flatMap((line) => wrap(line, most)).map(plain)].join("<br>");
 }
 
 function errors(points, middle, low, high) {
@@ -92,9 +103,10 @@ function drawFront(chart, plot) {
   const points = shownCells.filter((cell) => cell.front === Number(chart.dataset.front));
   const line = frontOf(points);
   const bars = points.length <= MANY;
+  const most = Math.min(64, Math.floor(plot.clientWidth / 8)); // characters of a line that stay within the chart
   const marks = {
     x: points.map((cell) => cell.ms), y: points.map((cell) => cell.top1), mode: "markers", type: "scatter",
-    text: points.map(hoverOf), hovertemplate: "%{text}<extra></extra>",
+    text: points.map((cell) => hoverOf(cell, most)), hovertemplate: "%{text}<extra></extra>",
     marker: {
       size: 9, line: { width: 1.5 }, color: points.map((cell) => tint(cell.colour)),
       symbol: points.map((cell) => (SYMBOLS[cell.runtime] ?? "diamond") + (FILLS[cell.precision] ?? "-open")),
@@ -128,7 +140,11 @@ function nameFront(plot, points, line) {
   const { xaxis, yaxis } = plot._fullLayout;
   if (!xaxis || !xaxis._length) return;
   const at = (cell) => [xaxis.l2p(Math.log10(cell.ms)), yaxis.l2p(cell.top1)];
-  const taken = points.map(at).map(([x, y]) => [x - 5, y - 5, x + 5, y + 5]);
+  const taken = points.map((cell) => {
+    const [x, y] = at(cell);
+    const [high, low] = points.length > MANY ? [y, y] : [yaxis.l2p(cell.top1_high ?? cell.top1), yaxis.l2p(cell.top1_low ?? cell.top1)];
+    return [x - 5, Math.min(y - 5, high), x + 5, Math.max(y + 5, low)];
+  });
   const pen = (nameFront.pen ??= document.createElement("canvas").getContext("2d"));
   pen.font = "11px system-ui, sans-serif";
   const found = [];
@@ -182,7 +198,7 @@ function drawSlope(chart, plot) {
   plot.style.height = `${Math.max(180, 60 + count * (narrow ? 17 : 19))}px`;
   const margin = narrow ? 132 : 220;
   const settings = layout({
-    xaxis: { range: [0, 1], tickvals: [0, 1], ticktext: [plain(pair.a_short), plain(pair.b_short)], side: "top", showgrid: false, fixedrange: true },
+    xaxis: { range: [0, 1], tickvals: [0, 1], ticktext: narrow ? ["CPU", "GPU"] : ["CPU (ms)", "GPU (ms)"], side: "top", showgrid: false, fixedrange: true },
     yaxis: { range: [count + 0.7, 0.3], visible: false, fixedrange: true },
     margin: { l: margin, r: margin, t: 30, b: 6 }, dragmode: false,
     annotations: pair.networks.flatMap((network) => [label(network, 0, "a"), label(network, 1, "b")]),

@@ -107,8 +107,9 @@ def _claim(judged: check.Judged) -> str:
     lines = [
         f"<p>{e(book.PAPERS[claim.paper])}, {e(claim.table)} ({e(claim.basis)}). {e(judged.why)}</p>",
         "".join(f"<p>Holds where <code>{e(test.text)}</code></p>" for test in claim.tests),
-        *(_findings(judged.findings, kind, "") for kind in check.ORDER),
-        *(_findings(judged.also, kind, "also, decides nothing: ") for kind in check.ORDER),
+        *(_findings(judged.findings, kind) for kind in check.ORDER),
+        "<p>Also shown, deciding nothing:</p>" if judged.also else "",
+        *(_findings(judged.also, kind) for kind in check.ORDER),
     ]
     if claim.note:
         lines.append(f"<p>Note: {e(claim.note)}</p>")
@@ -119,11 +120,11 @@ def _claim(judged: check.Judged) -> str:
     return folded(summary, f'<div class="evidence">{"".join(lines)}</div>', attributes=marks)
 
 
-def _findings(findings: Sequence[check.Finding], kind: str, lead: str) -> str:
+def _findings(findings: Sequence[check.Finding], kind: str) -> str:
     """Return what one kind of evidence says, a box a place, those that decide first."""
     own = sorted((one for one in findings if one.by == kind), key=lambda one: VERDICTS.index(one.verdict))
     boxes = [
-        f'<div class="finding">{badge(kind)} {verdict(one.verdict)} {e(lead)}{e(one.place)}'
+        f'<div class="finding">{badge(kind)} {verdict(one.verdict)} {e(one.place)}'
         f"{''.join(f'<br>{e(seen)}' for seen in one.truth.seen or (one.truth.why,))}</div>"
         for one in own[:FINDINGS]
     ]

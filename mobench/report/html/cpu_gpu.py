@@ -81,13 +81,7 @@ def _pair(one: Comparison) -> dict[str, Any]:
             | {"a_ms": a.figure, "a_low": _end(a.low), "a_high": _end(a.high), "a_rank": ranks[0][name]}
             | {"b_ms": b.figure, "b_low": _end(b.low), "b_high": _end(b.high), "b_rank": ranks[1][name]}
         )
-    return {
-        "a": made.a.full_name,
-        "b": made.b.full_name,
-        "a_short": "CPU (ms)",
-        "b_short": "GPU (ms)",
-        "networks": networks,
-    }
+    return {"a": made.a.full_name, "b": made.b.full_name, "networks": networks}
 
 
 def _ranks(device: order.Device, names: Sequence[str]) -> Mapping[str, int]:

@@ -18,7 +18,7 @@ from mobench.verdicts.comparability import machine_name
 
 PRIVATE = frozenset(("phone_id", "serial", "fingerprint", "hostname", "uuid"))  # of a machine: not for a page
 WINDOWS = 60  # of a campaign's pace that are drawn
-FILES = 6  # of a campaign's files that its command names; the artifacts' table has all
+FILES = 40  # of a campaign's files that its command names; the artifacts' table has all
 VALUES = 4  # of one fact in which a machine's campaigns differ
 
 
@@ -103,10 +103,7 @@ def command(header: Mapping[str, Any]) -> str:
     cells = header.get("cells", ())
     if header.get("source") or not cells:
         return ""
-    files = list(dict.fromkeys(plain_path(cell["artifact"]["path"]) for cell in cells))
-    parts = ["mobench", "run", *files]
-    if len(files) > FILES:
-        parts[2:] = [*files[:FILES], "..."]
+    parts = ["mobench", "run", *_things([cell["artifact"] for cell in cells])]
     for option, key in (("device", "device"), ("runtime", "runtime"), ("provider", "provider"), ("threads", "threads")):
         values = sorted({str(cell["target"].get(key, "")) for cell in cells} - {""})
         usual = {"device": ["desktop-cpu"], "threads": ["1"]}.get(key)
@@ -116,6 +113,17 @@ def command(header: Mapping[str, Any]) -> str:
     parts += ["--seed", str(settings["seed"])] if settings.get("seed") else []
     parts += ["--baseline", str(header["baseline"])] if header.get("baseline") else []
     return shlex.join(parts)
+
+
+def _things(artifacts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what `mobench run` is to time: the zoo's networks by name, with their precisions; else the files."""
+    networks = [artifact.get("network") or {} for artifact in artifacts]
+    if all(network.get("family", "own") != "own" for network in networks):
+        precisions = sorted({artifact["precision"] or "fp32" for artifact in artifacts})
+        asked = [part for precision in precisions for part in ("--precision", precision)]
+        return [*dict.fromkeys(str(network["label"]) for network in networks), *asked]
+    files = list(dict.fromkeys(plain_path(artifact["path"]) for artifact in artifacts))
+    return files if len(files) <= FILES else [*files[:FILES], "..."]
 
 
 def section(machines: Sequence[Machine]) -> str:

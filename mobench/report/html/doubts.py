@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,47 +12,70 @@ from mobench.records import Run
 from mobench.report.html.markup import e, folded, items, some
 from mobench.verdicts.comparability import differences, machine_name
 
-SHOWN = 100  # cells of a group that are named where it unfolds
+SHOWN = 30  # reasons, or campaigns, of a group that are told where it unfolds
+_FIGURES = re.compile(r"\d+([.,]\d+)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """One kind of doubt: what it is, how to mend it, and whom it is about, a line each."""
+    """One kind of doubt: what it is, how to mend it, how many cells (or campaigns) it is about, and its reasons."""
 
     name: str
     mend: str
-    about: tuple[str, ...]
+    count: int
+    reasons: tuple[str, ...]
     of: str = "cells"
 
 
 def gather(cells: Sequence[TimedCell], runs: Sequence[Run], faults: Sequence[str]) -> tuple[Group, ...]:
     """Return the groups, the largest first within cells, then what is in doubt of whole campaigns and journals."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
     mends: dict[str, str] = {}
     for cell in cells:
+        where = f"{cell.summary.cell} in {cell.campaign}"
         for doubt in cell.summary.doubts:
             mends[doubt.name] = doubt.mend
-            found.setdefault(doubt.name, []).append(f"{cell.summary.cell}, {cell.campaign}: {doubt.why}")
-    groups = [Group(name=name, mend=mends[name], about=tuple(about)) for name, about in found.items()]
-    groups.sort(key=lambda group: (-len(group.about), group.name))
-    failed = [f"{cell.summary.cell}, {cell.campaign}: {cell.summary.failure}" for cell in cells if cell.summary.failure]
-    candidates = (
-        Group(name="did not run", mend="each says why", about=tuple(failed)),
-        Group(
-            name="cut off",
-            mend="what was measured counts; `mobench run --resume CAMPAIGN` takes it up again",
-            about=tuple(str(run.header.get("campaign", run.path.stem)) for run in runs if run.end is None),
-            of="campaigns",
-        ),
+            found.setdefault(doubt.name, []).append((where, doubt.why))
+        if cell.summary.failure:
+            mends["did not run"] = "each says why"
+            found.setdefault("did not run", []).append((where, cell.summary.failure))
+    groups = [
+        Group(name=name, mend=mends[name], count=len(about), reasons=_reasons(about)) for name, about in found.items()
+    ]
+    groups.sort(key=lambda group: (-group.count, group.name))
+    cut = [str(run.header.get("campaign", run.path.stem)) for run in runs if run.end is None]
+    resume = "what was measured counts; `mobench run --resume CAMPAIGN` takes it up again"
+    apart, together = _apart(runs), "to compare models closely, time them in one `mobench run`"
+    others = (
+        Group(name="cut off", mend=resume, count=len(cut), reasons=tuple(cut), of="campaigns"),
         Group(
             name="not interleaved",
-            mend="to compare models closely, time them in one `mobench run`",
-            about=tuple(_apart(runs)),
+            mend=together,
+            count=len(apart),
+            reasons=tuple(apart),
             of="differences between campaigns of one machine",
         ),
-        Group(name="left out", mend="restore the file, or move it away", about=tuple(faults), of="journals"),
+        Group(
+            name="left out",
+            mend="restore the file, or move it away",
+            count=len(faults),
+            reasons=tuple(faults),
+            of="journals",
+        ),
     )
-    return (*groups, *(group for group in candidates if group.about))
+    return (*groups, *(group for group in others if group.count))
+
+
+def _reasons(about: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the reasons that differ in more than their figures, the commonest first, each with one cell in full."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for where, why in about:
+        kinds.setdefault(_FIGURES.sub("", why), []).append((where, why))
+    ordered = sorted(kinds.values(), key=len, reverse=True)
+    return tuple(
+        f"{own[0][0]}: {own[0][1]}" if len(own) == 1 else f"{len(own)} cells, such as {own[0][0]}: {own[0][1]}"
+        for own in ordered
+    )
 
 
 def _apart(runs: Sequence[Run]) -> list[str]:
@@ -72,8 +96,8 @@ def section(groups: Sequence[Group]) -> str:
         return "<p>None: no cell gave a reason not to take its figure at face value.</p>"
     return "".join(
         folded(
-            f"<strong>{e(group.name)}</strong>: {len(group.about)} {e(group.of)}. Mend: {e(group.mend)}.",
-            items(some(group.about, SHOWN)),
+            f"<strong>{e(group.name)}</strong>: {group.count} {e(group.of)}. Mend: {e(group.mend)}.",
+            items(some(group.reasons, SHOWN)),
             attributes=f'class="doubt" data-doubt="{e(group.name)}"',
         )
         for group in groups

@@ -143,18 +143,12 @@ def data(found: Fronts) -> dict[str, Any]:
                 *(point.campaign, point.artifact[:12], colours[point.name]),
             )
         )
-    front_place, ms_place = COLUMNS.index("front"), COLUMNS.index("ms")
     # Front by front, its own points first: what a reader asks first stands on the first page of the table.
-    order = sorted(
-        range(len(rows)),
-        key=lambda place: (
-            rows[place][front_place] < 0,
-            rows[place][front_place],
-            not found.standings[place].on_front,
-            rows[place][ms_place],
-        ),
-    )
-    return {"columns": COLUMNS, "rows": [rows[place] for place in order]}
+    keys = [
+        (of_front.get(place, len(found.fronts)), not standing.on_front, standing.point.latency_ms)
+        for place, standing in enumerate(found.standings)
+    ]
+    return {"columns": COLUMNS, "rows": [rows[place] for place in sorted(range(len(rows)), key=keys.__getitem__)]}
 
 
 def _source(point: Point) -> str:

@@ -213,7 +213,7 @@ def _others(report: Report) -> list[str]:
         made = one.found
         names = f"{e(made.a.full_name)} against {e(made.b.full_name)}"
         lines.append(f"{badge(one.kind)} <a href='#cpu-gpu'>CPU against GPU</a>, {names}: {e(cpu_gpu.sentence(one))}")
-    total = sum(len(group.about) for group in report.doubts)
+    total = sum(group.count for group in report.doubts)
     lines.append(
         f"<a href='#doubts'>Doubts</a>: {total} in {len(report.doubts)} groups"
         + (f", most of them {e(report.doubts[0].name)}." if report.doubts else ".")
