@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mobench.errors import MissingExtraError, SessionError
+from mobench.errors import MissingExtraError, MobenchError, SessionError
 from mobench.records import NVIDIA
 from runners.gpu_failures import explain
 from runners.gpu_packages import PROVIDERS, installed
@@ -35,6 +35,7 @@ from runners.gpu_session import (
     refuse_partial,
 )
 from runners.gpu_vulkan import adapter
+from runners.half import in_half
 from runners.printed import Printed
 
 try:
@@ -75,6 +76,7 @@ class OrtGpuModel:
         self.asked = self.got = PROVIDERS[provider][0]
         self._path, self._threads, self._provider, self._gpu = path, threads, provider, gpu
         self._batch, self._shape = batch, shape
+        self._arithmetic = ""  # where the file's precision does not say it
         self.build_ns: int | None = None
         self.nodes_delegated = self.nodes_total = None  # `details` says
         self._release()
@@ -156,9 +158,21 @@ class OrtGpuModel:
         providers: list[Any] = [(self.asked, self._options(gpu))]
         if self._provider == "tensorrt" and not strict:
             providers.append((PROVIDERS["cuda"][0], _cuda_options(gpu)))
-        session = onnxruntime.InferenceSession(str(self._path), options, providers=providers, enable_fallback=0)
+        session = onnxruntime.InferenceSession(self._form(), options, providers=providers, enable_fallback=0)
         session.disable_fallback()  # of a run that fails
         return session
+
+    def _form(self) -> str | bytes:
+        """Return the file, or of an FP16 file for CUDA the form that also computes in FP16; TensorRT makes its own."""
+        if self._provider != "cuda" or self._gpu.precision != "fp16":
+            return str(self._path)
+        try:
+            form = in_half(self._path.read_bytes())
+        except MobenchError as error:
+            self._arithmetic = f"FP32 ({error})"
+            return str(self._path)
+        self._arithmetic = "FP16"
+        return form
 
     def _options(self, gpu: GpuAsked) -> dict[str, str]:
         if self._provider == "cuda":
@@ -215,7 +229,7 @@ class OrtGpuModel:
         kept = {key: str(told[key]) for key in _SETTINGS if key in told}
         if "NVIDIA_TF32_OVERRIDE" in os.environ and self._provider in NVIDIA:
             kept["NVIDIA_TF32_OVERRIDE"] = os.environ["NVIDIA_TF32_OVERRIDE"]
-        return kept
+        return kept | ({"arithmetic": self._arithmetic} if self._arithmetic else {})
 
     def _as_float(self, placement: Placement) -> str:
         """Say that a quantized file computes in float, between nodes that convert to float and back."""

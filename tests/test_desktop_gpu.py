@@ -44,6 +44,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
 
     def make(packages: Mapping[str, str] | None = None, **plan: Any) -> Path:
         folder = write(tmp_path / "site", plan, packages)
+        monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)  # the real one, where a test has imported it
         monkeypatch.setenv("PYTHONPATH", str(folder))
         monkeypatch.setenv("MOBENCH_CACHE", str(tmp_path / "cache"))
         monkeypatch.syspath_prepend(str(folder))
@@ -94,8 +95,8 @@ NO_LIBRARY = (
     "libonnxruntime_providers_{provider}.so with error: {library}: cannot open shared object file: No such file or "
     "directory\n\x1b[m\n\x1b[0;93m2026-11-22 23:44:49.990150277 [W:onnxruntime:Default, onnxruntime_pybind_"
     "state.cc:1295 CreateExecutionProviderFactoryInstance] Failed to create CUDAExecutionProvider. Require cuDNN 9.* "
-    "and CUDA 13.*. Please install all dependencies as mentioned in the GPU requirements page, make sure they're in the "
-    "PATH, and that your GPU is supported.\x1b[m\n"
+    "and CUDA 13.*. Please install all dependencies as mentioned in the GPU requirements page, make sure they're in "
+    "the PATH, and that your GPU is supported.\x1b[m\n"
 )
 NO_TENSORRT = (
     "/onnxruntime_src/onnxruntime/python/onnxruntime_pybind_state.cc:729 void onnxruntime::python::"

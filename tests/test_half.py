@@ -1,9 +1,16 @@
 """FP16 files as a GPU runs them best: FP16 throughout, the same function, the same inputs and outputs."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from fake_onnxruntime import write
 
+from mobench import artifacts
 from mobench.errors import SessionError
+from mobench.records import Target
+from runners import desktop
 from runners.half import in_half
 
 onnx = pytest.importorskip("onnx", reason="needs the export extra: pip install 'mobench[export]'")
@@ -71,3 +78,24 @@ def test_nothing_but_the_ends_is_in_fp32() -> None:
 def test_an_operator_nobody_looked_at_is_refused() -> None:
     with pytest.raises(SessionError, match="Erf may need FP32"):
         in_half(to_fp16(convolution(extra="Erf")))
+
+
+@pytest.mark.parametrize(
+    ("precision", "extra", "arithmetic"),
+    [
+        ("fp16", "", "FP16"),
+        ("fp16", "Erf", "FP32 (FP16 arithmetic: Erf may need FP32; run the FP32 file)"),
+        ("fp32", "", None),
+    ],
+)
+def test_a_session_on_cuda_says_what_it_computes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, extra: str, arithmetic: str | None
+) -> None:
+    """The real worker around a made-up ONNX Runtime; what CUDA makes of the form, only a GPU shows."""
+    monkeypatch.setenv("PYTHONPATH", str(write(tmp_path / "site", {})))
+    monkeypatch.setattr(desktop.gpu_packages, "require", lambda provider: None)  # it sees the real one, imported above
+    path = tmp_path / "net.onnx"
+    path.write_bytes(to_fp16(convolution(extra=extra)))
+    artifact = replace(artifacts.read(path), precision=precision)
+    with desktop.open_session(artifact, Target(device="desktop-gpu", runtime="ort", provider="cuda")) as session:
+        assert session.ready.settings.get("arithmetic") == arithmetic
