@@ -39,6 +39,12 @@ from mobench.records import Run
 LOGS = (0.0, 0.004, -0.003, 0.002, -0.004)  # how five starts differ
 
 
+@pytest.fixture(autouse=True)
+def nothing_measured_here(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --results the verb reads the folder results: of an empty folder, not of the repository."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
+
+
 def timed(path: Path, factors: dict[str, float | Latency], **fields: Any) -> Run:
     """Return a campaign of cells named `network`, `network:int8` with their latencies over 10 ms."""
     artifact = {}

@@ -49,6 +49,7 @@ def cell_rows(
         row = dataclasses.asdict(summary) | context | {"doubts": tuple(d.name for d in summary.doubts)}
         row |= {"network": (summary.network or {}).get("name"), "sha256": summary.sha256 or None}
         row["weights"] = json.dumps(summary.weights) if summary.weights else None
+        row["providers"] = json.dumps(summary.providers) if summary.providers else None
         if summary.cell in imported:
             row |= _imported(imported[summary.cell])
         rows.append(row)

@@ -18,6 +18,7 @@ from mobench.verdicts.matching import Match, matching_cells, pair_up
 from runners import desktop
 
 PAIR_S = 20.0  # a budget that finds a slowdown of 3 % (benchmarks/gate.py)
+_SHOWN = 4  # files or cells that an error names
 Side = tuple[Artifact, ...] | Run  # model files, or a campaign that was measured
 Wanted = tuple[Artifact, Target]
 
@@ -160,9 +161,14 @@ def face(one: Side, other: Side, how: Measuring, *, skip_unchanged: bool = False
 
 def _need_some(pairs: Sequence[object], gone: Sequence[str], new: Sequence[str]) -> None:
     if not pairs:
-        names = f"{', '.join(gone) or 'nothing'} against {', '.join(new) or 'nothing'}"
+        names = " against ".join(_few(side) for side in (gone, new))
         mend = "name one file a side, or cells of the same network, precision, runtime and threads"
         raise BadInputError(names, "nothing on one side has a counterpart on the other", mend)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN]) or 'nothing'}{more}"
 
 
 def pair_artifacts(
