@@ -228,7 +228,7 @@ def timed_cells(runs: Iterable[Run], summarized: Callable[[Run], Iterable[Summar
         for summary in summarized(run):
             machine = machine_name(run, summary.device)
             target = (summary.device, summary.runtime, summary.provider, summary.threads, summary.batch)
-            key = (machine, summary.sha256, *target, summary.io, summary.cuda_graph, summary.tf32)
+            key: tuple[object, ...] = (machine, summary.sha256, *target, summary.io, summary.cuda_graph, summary.tf32)
             own = starts.get(summary.cell, ())
             cell = TimedCell(summary=summary, machine=machine, campaign=campaign, starts_ms=own)
             if summary.p50_ms is not None:
