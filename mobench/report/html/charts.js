@@ -122,7 +122,7 @@ function drawFront(chart, plot) {
     marker: { size: 14, opacity: 0 }, textfont: { size: 11, color: style("--ink") },
   };
   const size = layout({
-    xaxis: { type: "log", title: { text: "p50 latency (ms)", standoff: 8 }, dtick: undefined },
+    xaxis: { type: "log", title: { text: "p50 latency (ms)", standoff: 8 }, nticks: Math.max(3, Math.floor(plot.clientWidth / 100)) },
     yaxis: { title: { text: "top-1 (%)", standoff: 6 } },
   });
   Plotly.react(plot, [steps, marks, names], size, { responsive: true, displayModeBar: false });
