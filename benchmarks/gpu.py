@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from exporters.finish import Outcome
 from exporters.recipe import STATISTICS_IMAGES
 from mobench import artifacts, campaign, checking, data, plan, store, zoo
 from mobench.design import Settings
@@ -65,10 +66,14 @@ def target(device: str, batch: int = 1) -> Target:
 def export(names: Sequence[str], precisions: Sequence[str], folder: Path, jobs: int | None = None) -> list[Artifact]:
     """Export networks with random weights as far as they are not there; return the files that came out."""
     outcomes = export_networks(
-        names, precisions=precisions, formats=("onnx",), weights=WEIGHTS, out=folder, jobs=jobs,
-        say=lambda outcome: say(f"{outcome.path.name}: {outcome.error or outcome.status}"),
-    )  # fmt: skip
+        names, precisions=precisions, formats=("onnx",), weights=WEIGHTS, out=folder, jobs=jobs, say=_export_said
+    )
     return [artifacts.read(outcome.path) for outcome in outcomes if outcome.error is None]
+
+
+def _export_said(outcome: Outcome) -> None:
+    if outcome.status != "unchanged":
+        say(f"{outcome.path.name}: {outcome.error or outcome.status}")
 
 
 def say(line: str) -> None:

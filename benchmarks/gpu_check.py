@@ -163,8 +163,15 @@ def files(asked: Asked, names: Sequence[str]) -> list[Artifact]:
 
 
 def exported(asked: Asked, names: Sequence[str]) -> str:
-    """Export the networks; return the files' names."""
-    return "".join(f"- {artifact.path.name}, {artifact.size_bytes / 1e6:.1f} MB\n" for artifact in files(asked, names))
+    """Export the networks; return the files' names.
+
+    Raises:
+        MobenchError: some could not be exported; what follows goes on with the others.
+    """
+    found, wanted = files(asked, names), len(names) * len(PRECISIONS)
+    if len(found) < wanted:
+        raise MobenchError(f"{wanted - len(found)} of {wanted} files", "could not be exported", "see the lines above")
+    return "".join(f"- {artifact.path.name}, {artifact.size_bytes / 1e6:.1f} MB\n" for artifact in found)
 
 
 def outputs(asked: Asked, names: Sequence[str]) -> str:
@@ -205,7 +212,9 @@ def _campaign(asked: Asked, name: str, device: str, batch: int, names: Sequence[
 def measure(asked: Asked, name: str, device: str, batch: int, names: Sequence[str], settings: Settings) -> Run:
     """Run a campaign of the networks' files, the anchor's FP32 file twice, or take it up where it was left."""
     found = files(asked, names)
-    first = next(artifact for artifact in found if artifact.precision == "fp32")
+    first = next((artifact for artifact in found if artifact.precision == "fp32"), None)
+    if first is None:
+        raise MobenchError(f"campaign {name}", f"none of {', '.join(names)} is exported in FP32", "export one first")
     cells = plan.make_cells([first, first, *(each for each in found if each is not first)], [gpu.target(device, batch)])
     for path in sorted(asked.home.glob(f"*-gpu-check-{name}.jsonl")):
         begun = store.read(path)

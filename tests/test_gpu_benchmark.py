@@ -275,6 +275,17 @@ def test_a_step_that_fails_is_a_line_the_others_go_on_and_it_is_tried_again(
     assert check.take(asked, todo, budget_s=100) == 1 and len(tries) == 2
 
 
+def test_networks_that_cannot_be_exported_are_a_failed_step_each(
+    check: ModuleType, asked: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check.gpu, "export", lambda *arguments, **more: [])
+    todo = [step for step in check.steps(asked) if step.name in ("export-1", "gpu-b1-1")]
+    assert check.take(asked, todo, budget_s=1e9) == 1
+    told = capsys.readouterr().err
+    assert "error: export-1: 2 of 2 files: could not be exported" in told
+    assert f"error: gpu-b1-1: campaign gpu-b1-1: none of {TINY} is exported in FP32" in told
+
+
 def test_what_was_done_of_other_networks_is_not_taken_for_done(check: ModuleType, asked: Any) -> None:
     step = check.Step(name="x", needs_s=1, run=lambda: "", key="of these")
     step.keep(asked, "text\n")
