@@ -19,6 +19,12 @@ from mobench.verdicts.comparability import machine_name
 PRIVATE = frozenset(("phone_id", "serial", "fingerprint", "hostname", "uuid"))  # of a machine: not for a page
 WINDOWS = 60  # of a campaign's pace that are drawn
 FILES = 40  # of a campaign's files that its command names; the artifacts' table has all
+# Of `mobench run`, by the name a cell's target has for it; and what it need not be told.
+OPTIONS = (
+    *((name, name) for name in ("device", "runtime", "provider", "threads", "batch", "io", "tf32")),
+    ("cuda-graph", "cuda_graph"),
+)
+USUAL = {"device": ["desktop-cpu"], "threads": ["1"], "batch": ["1"], "tf32": ["off"], "cuda_graph": ["off"]}
 VALUES = 4  # of one fact in which a machine's campaigns differ
 
 
@@ -104,15 +110,19 @@ def command(header: Mapping[str, Any]) -> str:
     if header.get("source") or not cells:
         return ""
     parts = ["mobench", "run", *_things([cell["artifact"] for cell in cells])]
-    for option, key in (("device", "device"), ("runtime", "runtime"), ("provider", "provider"), ("threads", "threads")):
-        values = sorted({str(cell["target"].get(key, "")) for cell in cells} - {""})
-        usual = {"device": ["desktop-cpu"], "threads": ["1"]}.get(key)
-        parts += [part for value in values if values != usual for part in (f"--{option}", value)]
+    for option, key in OPTIONS:
+        values = sorted({_told(cell["target"].get(key, "")) for cell in cells} - {""})
+        parts += [part for value in values if values != USUAL.get(key) for part in (f"--{option}", value)]
     settings = header.get("settings") or {}
     parts += ["--budget", f"{settings['budget_s']:g}"] if settings.get("budget_s") else []
     parts += ["--seed", str(settings["seed"])] if settings.get("seed") else []
     parts += ["--baseline", str(header["baseline"])] if header.get("baseline") else []
     return shlex.join(parts)
+
+
+def _told(value: object) -> str:
+    """Return a target's value as the command line takes it."""
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
 def _things(artifacts: Sequence[Mapping[str, Any]]) -> list[str]:

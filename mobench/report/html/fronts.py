@@ -18,7 +18,7 @@ from mobench.report.html.markup import badge, chooser, e, folded, items, some
 from mobench.report.html.others import Theirs
 from mobench.report.style import RUNTIME_NAMES, network_colours, shown
 from mobench.report.tables import interval
-from mobench.stats import NO_SPEED, WRONG_OUTPUT
+from mobench.stats import NO_SPEED, WRONG_OUTPUT, Summary
 
 COLUMNS = (
     *("network", "family", "precision", "runtime", "provider", "threads", "batch", "device", "evidence"),
@@ -48,13 +48,14 @@ class FrontOf:
 class Fronts:
     """Every point with its standing and probability, the fronts, and what takes no part and why.
 
-    Ours come first among ``points``, then others' figures, ``theirs``; ``families`` is each point's. The fronts are
-    ours first, the largest first within a kind.
+    Ours come first among ``points``, then others' figures, ``theirs``; ``families`` and ``providers`` (with what else
+    tells a GPU's cells apart) are each point's. The fronts are ours first, the largest first within a kind.
     """
 
     points: tuple[Point, ...]
     theirs: tuple[Theirs, ...]
     families: tuple[str, ...]
+    providers: tuple[str, ...]
     standings: tuple[Standing, ...]
     chances: tuple[float | None, ...]
     fronts: tuple[FrontOf, ...]
@@ -90,6 +91,7 @@ def gather(cells: Sequence[TimedCell], accuracies: Sequence[Accuracy], places: S
         points=points,
         theirs=theirs,
         families=(*map(_family, timed), *(one.family for one in theirs)),
+        providers=(*(_provider(cell.summary) for cell in timed), *("" for _ in theirs)),
         standings=front(points),
         chances=found.on_front,
         fronts=tuple(fronts),
@@ -100,6 +102,13 @@ def gather(cells: Sequence[TimedCell], accuracies: Sequence[Accuracy], places: S
 def _family(cell: TimedCell) -> str:
     family = (cell.summary.network or {}).get("family")
     return str(family) if family and family != "own" else OTHER_FAMILY
+
+
+def _provider(summary: Summary) -> str:
+    """Return the provider, and of a desktop's GPU where its inputs lie and what else it was told."""
+    told = [f"inputs on the {summary.io}"] if summary.io else []
+    told += [word for word, holds in (("CUDA graph", summary.cuda_graph), ("TF32", summary.tf32)) if holds]
+    return ", ".join(part for part in (summary.provider, *told) if part)
 
 
 def _apart(points: Sequence[Point], cells: Sequence[TimedCell]) -> dict[str, tuple[str, ...]]:
@@ -126,8 +135,8 @@ def data(found: Fronts) -> dict[str, Any]:
     of_front = {place: number for number, one in enumerate(found.fronts) for place in one.places}
     colours = network_colours(point.name for point in found.points)
     rows = []
-    every = zip(found.points, found.families, found.standings, found.chances, strict=True)
-    for place, (point, family, standing, chance) in enumerate(every):
+    every = zip(found.points, found.families, found.providers, found.standings, found.chances, strict=True)
+    for place, (point, family, provider, standing, chance) in enumerate(every):
         theirs = found.theirs[place - len(found.ours)] if place >= len(found.ours) else None
         low, high = (theirs.spread_ms if theirs else point.latency_ci_ms) or (None, None)
         threads = UNTOLD if theirs else point.threads
@@ -135,7 +144,7 @@ def data(found: Fronts) -> dict[str, Any]:
         top1_low, top1_high = point.accuracy_ci or (None, None)
         rows.append(
             (
-                *(shown(point.label, point.name), family, point.precision or "unknown", runtime, point.provider),
+                *(shown(point.label, point.name), family, point.precision or "unknown", runtime, provider),
                 *(threads, point.batch, point.machine, found.kind(place), point.latency_ms, low, high),
                 theirs.noise if theirs else OURS,
                 *(point.accuracy, top1_low, top1_high, point.accuracy_kind, _source(point)),
