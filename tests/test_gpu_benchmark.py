@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mobench import artifacts, store
+from mobench import artifacts, energy, store
 from mobench.errors import BadInputError, MobenchError
 from mobench.records import Target
 from mobench.stats import summarize
@@ -317,6 +319,35 @@ def test_the_ranks_of_a_cpu_and_a_gpu_beside_it(check: ModuleType, tmp_path: Pat
     said = check.ranks(tmp_path)
     assert "fp32, 4 networks" in said and "3 of 6 pairs inverted, 3 beyond noise" in said
     assert "mobilenet_v3_small before mobilenet_v2 on the CPU, behind it on the GPU" in said
+
+
+def test_on_a_made_up_gpu_campaigns_have_its_state_and_energy(
+    check: ModuleType, asked: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """CUDA's road with a made-up ONNX Runtime in the sessions and a made-up driver: 120 W, whatever runs."""
+    from fake_nvml import fake
+    from fake_onnxruntime import write
+
+    watts = fake(nvmlDeviceGetTotalEnergyConsumption=lambda handle: int(time.monotonic() * 120e3))
+    monkeypatch.setattr(nvidia, "Gpu", partial(nvidia.Gpu, {}, nvml=watts))
+    monkeypatch.setattr(check.gpu_packages, "require", lambda provider: None)
+    monkeypatch.setenv("PYTHONPATH", str(write(tmp_path / "site", {"run_s": 0.001})))
+    monkeypatch.setattr(check, "ENERGY_S", 0.3)
+    monkeypatch.setattr(energy, "LEAD_S", 0.1)
+    asked = replace(asked, device="cuda")
+    assert check.gpu.machine("cuda") == "NVIDIA H200, driver 580.159.03, CUDA 13.0"
+    (step,) = [step for step in check.steps(asked) if step.name == "gpu-energy"]
+    assert check.take(asked, [step], budget_s=1e9) == 0
+    run = store.read(next(asked.home.glob("*-gpu-check-gpu-energy.jsonl")))
+    assert run.header["machine"]["gpu"]["name"] == "NVIDIA H200"
+    assert run.states[0].gpu is not None and run.states[0].gpu.power_limit_w == 700.0
+    for summary in summarize(run):
+        assert summary.energy_mj and 60 < summary.energy_mj / summary.p50_ms < 600  # W, with what a busy machine adds
+        assert (summary.device, summary.provider, summary.io) == ("desktop-gpu", "cuda", "device")
+        assert summary.nodes_delegated == summary.nodes_total == 2
+    settings = {cell: ready.settings for cell, _, ready in run.sessions}
+    assert settings[f"{TINY}-fp16.onnx"]["arithmetic"] == "FP16"
+    assert "NVIDIA H200" in (asked.home / "gpu-check.md").read_text()
 
 
 def test_a_gpu_without_onnxruntime_gpu_is_one_line_too(
