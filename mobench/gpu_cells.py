@@ -12,6 +12,7 @@ from mobench.errors import BadInputError
 from mobench.records import IOS, NVIDIA, Ready, Run
 
 GPU = "desktop-gpu"
+IN_SOFTWARE = "in software"  # how a session says that its GPU is a program, such as SwiftShader
 MENDS = {
     "PARTIAL": "its latency is the GPU's and the CPU's together, with copies between: leave out --allow-partial, or "
     "export it without these nodes",
@@ -102,21 +103,22 @@ def _taken_by(ready: Ready) -> str:
 def figures(cell: Mapping[str, Any], ready: Sequence[Ready], batch: int, p50_ms: float | None) -> dict[str, Any]:
     """Return what a `mobench.stats.Summary` has of a GPU, from the header's cell and its sessions.
 
-    ``images_per_s`` is the throughput of one stream of inferences.
+    ``images_per_s`` is the throughput of one stream of inferences; a GPU that is a program has no speed.
     """
     target, builds = cell["target"], [each.build_ns for each in ready if each.build_ns is not None]
+    is_real = not any(IN_SOFTWARE in last.got for last in ready[-1:])
     return {
         "providers": dict(ready[-1].providers) if ready else {},
         "io": target.get("io", ""),
         "cuda_graph": bool(target.get("cuda_graph", False)),
         "tf32": bool(target.get("tf32", False)),
         "build_ms": median(builds) / 1e6 if builds else None,
-        "images_per_s": batch / p50_ms * 1000 if p50_ms else None,
+        "images_per_s": batch / p50_ms * 1000 if p50_ms and is_real else None,
     }
 
 
 def notes(run: Run) -> list[str]:
-    """Return a line for each way in which cells ran on a desktop's GPU: who ran the nodes, and what was timed."""
+    """Return a line for each way in which cells ran on a desktop's GPU: on what, what was timed, how it was set."""
     lines = []
     last = {cell: ready for cell, _, ready in run.sessions if ready.io}
     said: dict[str, list[str]] = {}
@@ -126,11 +128,6 @@ def notes(run: Run) -> list[str]:
         said.setdefault(f"{where} ({settings})" if settings else where, []).append(cell)
     for text, cells in said.items():
         lines.append(text if len(said) == 1 else f"{', '.join(cells)}: {text}")
-    counted = {cell: f"{r.nodes_delegated}/{r.nodes_total}" for cell, r in last.items()}
-    if counted:
-        whole = all(ready.nodes_delegated == ready.nodes_total for ready in last.values())
-        listed = ", ".join(f"{cell} {count}" for cell, count in counted.items())
-        lines.append(f"nodes on the GPU: {'all, ' if whole else ''}{listed}")
     return lines
 
 

@@ -50,7 +50,7 @@ MENDS = {
 
 
 WRONG_OUTPUT, NO_SPEED = "WRONG_OUTPUT", "NO_SPEED"
-IN_SOFTWARE = "in software"  # how a session says that its GPU is a program, such as SwiftShader
+IN_SOFTWARE = gpu_cells.IN_SOFTWARE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Summary:
     counter are in it. None where the machine does not tell. ``set_aside`` counts its rounds in which the device
     throttled; they are in no figure. ``check_db``: the signal-to-noise ratio of its outputs against a reference, where
     that was asked. ``providers`` to ``build_ms`` are of desktop GPUs (see `Ready`, `Target`): ``build_ms`` is what
-    building an engine took. ``images_per_s`` every cell has: the throughput of one stream of inferences.
+    building an engine took. ``images_per_s``: the throughput of one stream of inferences, where they are a speed.
     """
 
     cell: str

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from mobench.errors import BadInputError, MissingExtraError
@@ -46,10 +46,10 @@ class Installed:
 
 
 def installed() -> Installed:
-    """Look at what would be imported as onnxruntime; nothing is imported."""
+    """Look at what a new process would import as onnxruntime; nothing is imported."""
     from importlib import metadata  # slow to import, and most sessions never need it
 
-    spec = importlib.util.find_spec("onnxruntime")
+    spec = PathFinder.find_spec("onnxruntime")  # not importlib.util's: that tells what this process has imported
     if spec is None or spec.origin is None:
         return Installed()
     folder = Path(spec.origin).parent

@@ -44,7 +44,6 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
 
     def make(packages: Mapping[str, str] | None = None, **plan: Any) -> Path:
         folder = write(tmp_path / "site", plan, packages)
-        monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)  # the real one, where a test has imported it
         monkeypatch.setenv("PYTHONPATH", str(folder))
         monkeypatch.setenv("MOBENCH_CACHE", str(tmp_path / "cache"))
         monkeypatch.syspath_prepend(str(folder))
