@@ -193,10 +193,10 @@ function drawSlope(chart, plot) {
   }));
   const label = (network, x, key) => ({
     x, y: network[`${key}_rank`], xanchor: x ? "left" : "right", xshift: x ? 8 : -8, showarrow: false,
-    text: plain(side(network, key)), font: { size: narrow ? 10 : 11 },
+    text: plain(side(network, key)), font: { size: narrow ? 9.5 : 11 },
   });
   plot.style.height = `${Math.max(180, 60 + count * (narrow ? 17 : 19))}px`;
-  const margin = narrow ? 132 : 220;
+  const margin = narrow ? 130 : 220;
   const settings = layout({
     xaxis: { range: [0, 1], tickvals: [0, 1], ticktext: narrow ? ["CPU", "GPU"] : ["CPU (ms)", "GPU (ms)"], side: "top", showgrid: false, fixedrange: true },
     yaxis: { range: [count + 0.7, 0.3], visible: false, fixedrange: true },
@@ -228,8 +228,13 @@ async function draw(chart) {
   drawNow(chart);
 }
 
-function redraw(isDarkNow) {
+function tintLegend(isDarkNow) {
   dark = isDarkNow;
+  for (const chip of document.querySelectorAll("[data-colour]")) chip.style.background = tint(chip.dataset.colour);
+}
+
+function redraw(isDarkNow) {
+  tintLegend(isDarkNow);
   for (const chart of document.querySelectorAll("figure[data-drawn]")) if (!chart.hidden) draw(chart);
 }
 
@@ -252,7 +257,7 @@ function watch(chart) {
 }
 
 function setUpCharts(isDarkNow) {
-  dark = isDarkNow;
+  tintLegend(isDarkNow);
   if (typeof DecompressionStream === "undefined") {
     for (const chart of document.querySelectorAll("figure[data-chart]")) {
       chart.querySelector(".plot").textContent = "This browser is too old to draw charts; the tables hold the same figures.";
@@ -274,7 +279,7 @@ function setUpCharts(isDarkNow) {
 // Draw every chart at the width of a page and in light colours, at once; and afterwards what was drawn as it was.
 function printCharts(begins, darkAfterwards) {
   printing = begins;
-  dark = begins ? false : darkAfterwards;
+  tintLegend(begins ? false : darkAfterwards);
   if (!window.Plotly) return;
   const charts = document.querySelectorAll(begins ? "figure[data-chart]" : "figure[data-drawn]");
   for (const chart of charts) if (chart.offsetParent !== null) drawNow(chart);

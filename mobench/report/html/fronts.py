@@ -272,7 +272,7 @@ def _legend(points: Sequence[Point]) -> str:
     for colour, own in sorted(names.items(), key=lambda pair: pair[1]):
         first, *rest = sorted(own, key=lambda name: (len(name), name))
         more = f" and {len(rest)} more" if rest else ""
-        chips.append(f'<i style="background:{colour}"></i>{e(first)}{more}')
+        chips.append(f'<i data-colour="{colour}" style="background:{colour}"></i>{e(first)}{more}')
     runtimes = ", ".join(f"{mark} {RUNTIME_NAMES[key]}" for key, mark in (("ort", "●"), ("litert", "■")))
     chips.append(f"{runtimes}, ◆ other; filled FP32, open INT8, with a dot FP16")
     return f'<ul class="legend">{"".join(f"<li>{chip}</li>" for chip in chips)}</ul>'

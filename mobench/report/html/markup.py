@@ -41,11 +41,12 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, label: str, nu
         style = ' class="n"' if index in numeric else ""
         return f"<{tag}{style}{' scope=col' if tag == 'th' else ''}>{inner}</{tag}>"
 
+    facts = ' class="facts"' if len(heads) == 2 else ""  # narrow enough for a phone
     head = "".join(cell("th", index, e(text)) for index, text in enumerate(heads))
     body = "".join(f"<tr>{''.join(cell('td', i, inner) for i, inner in enumerate(row))}</tr>" for row in rows)
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{e(label)}"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{e(label)}"><table{facts}>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
