@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import chromium  # noqa: F401 (a fixture)
 from standin.fixtures import adb_server, phone, standin  # noqa: F401 (fixtures)
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,6 +50,16 @@ def _stay_in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     """Run every test in a folder of its own: what it writes by default names cannot land in the repository."""
     monkeypatch.chdir(tmp_path)
     yield
+
+
+@pytest.fixture(scope="session")
+def report_of_500(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of 500 campaigns, made once for the whole run: it takes seconds."""
+    from test_report_html import many
+
+    from mobench.report.html import page
+
+    return page.render(page.gather(many(tmp_path_factory.mktemp("many"), 500)))
 
 
 def _classifier(batch: int | str) -> bytes:

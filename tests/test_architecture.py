@@ -64,6 +64,7 @@ def test_readers_of_the_store_do_not_reach_back_to_what_measures() -> None:
     names = (
         "stats",
         "pareto",
+        "front_draws",
         "front_probability",
         "pick",
         "order",

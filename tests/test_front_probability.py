@@ -14,19 +14,8 @@ from scipy import stats
 from test_pareto import campaign, cell, point, some_points
 
 from mobench.accuracy import wilson
-from mobench.front_probability import (
-    DRAWS,
-    SAME_IMAGES,
-    Draws,
-    band,
-    contests,
-    draw,
-    hypervolume,
-    knees,
-    on_front,
-    outlook,
-    trials,
-)
+from mobench.front_draws import DRAWS, SAME_IMAGES, Draws, draw, trials
+from mobench.front_probability import band, contests, hypervolume, knees, on_front, outlook
 from mobench.pareto import Point, front, pareto_points
 from mobench.stats import NO_SPEED, WRONG_OUTPUT, log_interval
 
@@ -188,11 +177,11 @@ def test_the_band_holds_the_front_and_is_as_wide_as_the_accuracies_are_uncertain
 def test_few_images_pull_networks_together_and_many_do_not() -> None:
     few = [judged(f"n{i}", 2.0**i, hits, 100) for i, hits in enumerate((70, 60, 74, 66, 71, 62))]
     many = [judged(f"n{i}", 2.0**i, 1000 * hits, 100_000) for i, hits in enumerate((70, 60, 74, 66, 71, 62))]
-    spread = [float(np.std(draw(points).accuracy.mean(axis=0))) for points in (few, many, few[:3])]
+    spread = [float(np.std(draw(points).accuracy.mean(axis=0))) for points in (few, many, few[:2])]
     assert spread[0] < 0.8 * float(np.std([p.accuracy for p in few]))
     assert spread[1] == pytest.approx(float(np.std([p.accuracy for p in many])), rel=0.02)
-    # Of three networks nobody knows how far they scatter: each stands for itself.
-    assert spread[2] == pytest.approx(float(np.std([p.accuracy for p in few[:3]])), rel=0.05)
+    # Through two networks there is a line: each stands for itself.
+    assert spread[2] == pytest.approx(float(np.std([p.accuracy for p in few[:2]])), rel=0.05)
 
 
 def test_of_the_points_said_to_be_on_the_front_with_p_as_many_are() -> None:
