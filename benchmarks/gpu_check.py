@@ -32,7 +32,7 @@ from typing import Any
 
 import gpu
 
-from mobench import campaign, order, plan, store, zoo
+from mobench import campaign, energy, order, plan, store, zoo
 from mobench.claims.journals import journal_places
 from mobench.cli.terminal import Progress
 from mobench.design import Settings
@@ -199,7 +199,7 @@ def tests() -> str:
 
 def _campaign(asked: Asked, name: str, device: str, batch: int, names: Sequence[str], *, energy_s: float = 0.0) -> Step:
     cells = len(PRECISIONS) * len(names) + 1
-    budget_s = cells * (asked.per_cell_s + (5 * (ENERGY_S + 1) if energy_s else 0.0))
+    budget_s = cells * (asked.per_cell_s + (5 * (ENERGY_S + energy.LEAD_S) if energy_s else 0.0))
     settings = Settings(budget_s=budget_s, energy_s=energy_s)
 
     def run() -> str:
