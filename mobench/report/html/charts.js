@@ -122,7 +122,10 @@ function drawFront(chart, plot) {
     marker: { size: 14, opacity: 0 }, textfont: { size: 11, color: style("--ink") },
   };
   const size = layout({
-    xaxis: { type: "log", title: { text: "p50 latency (ms)", standoff: 8 }, nticks: Math.max(3, Math.floor(plot.clientWidth / 100)) },
+    xaxis: {
+      type: "log", title: { text: "p50 latency (ms)", standoff: 8 }, nticks: Math.max(3, Math.floor(plot.clientWidth / 130)),
+      tickformat: "~g", // whole figures: Plotly's own "2" stands for 0.2 or 20 as well
+    },
     yaxis: { title: { text: "top-1 (%)", standoff: 6 } },
   });
   Plotly.react(plot, [steps, marks, names], size, { responsive: true, displayModeBar: false });

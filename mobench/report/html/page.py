@@ -6,6 +6,7 @@ import base64
 import gzip
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -152,6 +153,7 @@ def _own(name: str) -> str:
     return files("mobench.report.html").joinpath(name).read_text(encoding="utf-8")
 
 
+@cache
 def _plotly() -> str:
     """Return Plotly.js as its Python package ships it, gzip in base64: a third of its size, unpacked when idle."""
     from plotly.offline import get_plotlyjs
