@@ -118,7 +118,10 @@ def figures(cell: Mapping[str, Any], ready: Sequence[Ready], batch: int, p50_ms:
 
 
 def notes(run: Run) -> list[str]:
-    """Return a line for each way in which cells ran on a desktop's GPU: on what, what was timed, how it was set."""
+    """Return a line for each way in which cells ran on a desktop's GPU: on what, what was timed, how it was set.
+
+    And one where energy was asked for and nothing told it.
+    """
     lines = []
     last = {cell: ready for cell, _, ready in run.sessions if ready.io}
     said: dict[str, list[str]] = {}
@@ -128,6 +131,9 @@ def notes(run: Run) -> list[str]:
         said.setdefault(f"{where} ({settings})" if settings else where, []).append(cell)
     for text, cells in said.items():
         lines.append(text if len(said) == 1 else f"{', '.join(cells)}: {text}")
+    if run.header.get("settings", {}).get("energy_s") and not run.energies:
+        gpu = run.header.get("machine", {}).get("gpu") or {"absent": "only an NVIDIA GPU's can be measured"}
+        lines.append(f"no energy: {gpu.get('absent') or 'this GPU does not tell it'}")
     return lines
 
 

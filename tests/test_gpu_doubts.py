@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from made_runs import make_run, spread
+from made_runs import MACHINE, make_run, spread
 
-from mobench import gpu_doubts
+from mobench import gpu_cells, gpu_doubts
 from mobench.records import DeviceState, GpuState
 from mobench.stats import summarize
 
@@ -70,3 +70,19 @@ def test_the_doubts_are_those_of_cells_on_the_gpu_and_have_a_mend(tmp_path: Path
     told = next(doubt for doubt in on_gpu.doubts if doubt.name == "GPU_SHARED")
     assert told.why == "1 other process on it, with 10 MiB"
     assert told.mend == gpu_doubts.MENDS["GPU_SHARED"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "why"),
+    [
+        ({"gpu": {"absent": "NVML: Driver Not Loaded"}}, "NVML: Driver Not Loaded"),
+        ({"gpu": {"name": "Tesla T4"}}, "this GPU does not tell it"),
+        ({}, "only an NVIDIA GPU's can be measured"),
+    ],
+)
+def test_energy_that_was_asked_for_and_is_not_told_is_a_line(tmp_path: Path, machine: dict[str, Any], why: str) -> None:
+    header = {"settings": {"budget_s": 20.0, "energy_s": 3.0}}
+    run = make_run(tmp_path / "j.jsonl", {"a.onnx": spread(1.0)}, machine={**MACHINE, **machine}, header=header)
+    assert gpu_cells.notes(run) == [f"no energy: {why}"]
+    run = make_run(tmp_path / "k.jsonl", {"a.onnx": spread(1.0)}, machine={**MACHINE, **machine})
+    assert gpu_cells.notes(run) == []

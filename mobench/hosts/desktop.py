@@ -31,7 +31,7 @@ class DesktopHost:
         self._shape, self._tool = shape, tool
         self._reference = Reference(shape) if check else None
         self._gpu = nvidia.Gpu() if "desktop-gpu" in on else None
-        self.meter: Meter | None = self._gpu
+        self.meter: Meter | None = self._gpu if self._gpu and not self._gpu.absent else None
         # Now: the first state has a span behind it to tell others' load of.
         self.watch: Watch = nvidia.GpuWatch(self._gpu) if self._gpu else device_state.Watch()
 
