@@ -124,7 +124,7 @@ _DESCRIPTION = {
     "pcie_max_width": _Query(("nvmlDeviceGetMaxPcieLinkWidth",)),
 }
 _COUNTER = _STATE["energy_mj"]
-# Compute contexts and graphics: both take the GPU's time.
+# Compute contexts and graphics: both take the GPU's time. A GPU without graphics need not know the second.
 _PROCESSES = ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses")
 
 
@@ -224,9 +224,9 @@ class Gpu:
         found: dict[int, int | None] = {}
         for function in _PROCESSES:
             listed, why = self._ask(_Query((function,), convert=list))
-            if why:
+            if why and function == _PROCESSES[0]:
                 return None, None
-            found |= {process.pid: getattr(process, "usedGpuMemory", None) for process in listed}
+            found |= {process.pid: getattr(process, "usedGpuMemory", None) for process in listed or ()}
         texts = self._source.read_many([f"/proc/{pid}/status" for pid in found])
         groups = {pid: _thread_group(texts.get(f"/proc/{pid}/status", "")) for pid in found}
         if None in groups.values() and not alone:

@@ -180,6 +180,14 @@ def test_in_a_container_others_are_told_only_while_none_of_ours_runs() -> None:
 def test_processes_that_may_not_be_listed_are_unknown() -> None:
     gpu = opened(fake(nvmlDeviceGetComputeRunningProcesses=fake_nvml.NVMLError_NoPermission()))
     assert gpu.state("before").others is None
+    running = [process(70)]
+    gpu = opened(
+        fake(
+            nvmlDeviceGetComputeRunningProcesses=running,
+            nvmlDeviceGetGraphicsRunningProcesses=fake_nvml.NVMLError_NotSupported(),
+        )
+    )
+    assert gpu.state("before").others == 1  # one without graphics
 
 
 class Board:
