@@ -8,7 +8,7 @@ const ZOOM = 1.6;
 const DARK_OF = { "#000000": "#f2f2f2", "#5a5a5a": "#a6a6a6", "#0072B2": "#4aa8e0" }; // what a dark ground hides
 const SYMBOLS = { ort: "circle", litert: "square" };
 const FILLS = { fp32: "", int8: "-open", fp16: "-dot", "int8-dynamic": "-open-dot" };
-const PAPER_WIDTH = 660; // pixels: what A4 and Letter have between their margins
+const PAPER = { width: 660, height: 270 }; // pixels: what A4 and Letter have between their margins, four charts a page
 let dark = false;
 let printing = false;
 let ready = null;
@@ -48,7 +48,7 @@ function layout(changes) {
     font: { family: "system-ui, sans-serif", size: 12, color: ink }, margin: { l: 50, r: 14, t: 10, b: 44 },
     hoverlabel: { bgcolor: style("--card"), bordercolor: style("--faint"), font: { color: ink, size: 12 }, align: "left" },
     dragmode: coarse() ? false : "zoom",
-    xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...(printing ? { width: PAPER_WIDTH } : {}), ...rest,
+    xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...(printing ? PAPER : { autosize: true }), ...rest,
   };
 }
 
@@ -198,12 +198,13 @@ function drawSlope(chart, plot) {
     x, y: network[`${key}_rank`], xanchor: x ? "left" : "right", xshift: x ? 8 : -8, showarrow: false,
     text: plain(side(network, key)), font: { size: narrow ? 9.5 : 11 },
   });
-  plot.style.height = `${Math.max(180, 60 + count * (narrow ? 17 : 19))}px`;
+  const height = Math.max(180, 60 + count * (narrow ? 17 : 19));
+  plot.style.height = `${height}px`;
   const margin = narrow ? 130 : 220;
   const settings = layout({
     xaxis: { range: [0, 1], tickvals: [0, 1], ticktext: narrow ? ["CPU", "GPU"] : ["CPU (ms)", "GPU (ms)"], side: "top", showgrid: false, fixedrange: true },
     yaxis: { range: [count + 0.7, 0.3], visible: false, fixedrange: true },
-    margin: { l: margin, r: margin, t: 30, b: 6 }, dragmode: false,
+    margin: { l: margin, r: margin, t: 30, b: 6 }, dragmode: false, height,
     annotations: pair.networks.flatMap((network) => [label(network, 0, "a"), label(network, 1, "b")]),
   });
   Plotly.react(plot, traces, settings, { responsive: true, displayModeBar: false });
@@ -279,11 +280,15 @@ function setUpCharts(isDarkNow) {
   idle(() => plotly());
 }
 
-// Draw every chart at the width of a page and in light colours, at once; and afterwards what was drawn as it was.
+// Draw every chart at the size it has on paper and in light colours, at once; afterwards each anew when it is in view.
 function printCharts(begins, darkAfterwards) {
   printing = begins;
   tintLegend(begins ? false : darkAfterwards);
-  if (!window.Plotly) return;
-  const charts = document.querySelectorAll(begins ? "figure[data-chart]" : "figure[data-drawn]");
-  for (const chart of charts) if (chart.offsetParent !== null) drawNow(chart);
+  for (const chart of document.querySelectorAll("figure[data-chart]")) {
+    if (begins && window.Plotly && chart.offsetParent !== null) drawNow(chart);
+    if (begins || !chart.dataset.drawn) continue;
+    delete chart.dataset.drawn;
+    seen.unobserve(chart);
+    seen.observe(chart);
+  }
 }
