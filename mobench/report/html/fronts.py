@@ -212,7 +212,8 @@ def section(found: Fronts) -> str:
     """Return the section: filters, a chart a front, all cells as a table, and what takes no part."""
     charts = [_chart(found, number, one) for number, one in enumerate(found.fronts)]
     more = charts[OPEN_CHARTS:]
-    folds = folded(f"{len(more)} more fronts", f'<div class="charts">{"".join(more)}</div>') if more else ""
+    inner = f'<div class="charts">{"".join(more)}</div>'
+    folds = folded(f"<span>{len(more)}</span> more fronts", inner, attributes='id="more-fronts"') if more else ""
     empty = not any(one.kind == "ours" for one in found.fronts)
     none = "<p>No cell of ours has an accuracy that counts: there is no front of ours.</p>" if empty else ""
     return (

@@ -9,6 +9,7 @@
 //   #fronts                        select[data-filter=evidence|device|precision|family|runtime|threads],
 //                                  button[data-action=clear], #cells-count (data-shown, data-total),
 //                                  figure[data-chart=front][data-front=N] (data-shown: its points; hidden where 0),
+//                                  details#more-fronts has those that are folded away at first,
 //                                  #cells tbody tr[data-cell], th button[data-sort], #cells-pager
 //   #claims                        select[data-filter=verdict|paper], input[data-filter=text], button[data-action=clear],
 //                                  #claims-count (data-shown, data-total), details.claim[data-claim][data-verdict][data-paper]
@@ -160,6 +161,17 @@ function value(section, name) {
   return section.querySelector(`[data-filter=${name}]`).value;
 }
 
+// Where a filter leaves only fronts that are folded away, they unfold; where it leaves none of them, so goes the fold.
+function unfoldFronts(section) {
+  const fold = document.getElementById("more-fronts");
+  if (!fold) return;
+  const shown = [...section.querySelectorAll("figure[data-chart=front]:not([hidden])")];
+  const inside = shown.filter((chart) => fold.contains(chart)).length;
+  fold.hidden = inside === 0;
+  fold.querySelector("summary span").textContent = inside;
+  if (inside > 0 && inside === shown.length) fold.open = true;
+}
+
 function setUpFronts() {
   const section = document.getElementById("fronts");
   const names = ["evidence", "device", "precision", "family", "runtime", "threads"];
@@ -178,6 +190,7 @@ function setUpFronts() {
       chart.hidden = own === 0;
       if (own && chart.dataset.drawn) draw(chart);
     }
+    unfoldFronts(section);
   };
   for (const name of names) section.querySelector(`[data-filter=${name}]`).addEventListener("change", apply);
   section.querySelector("[data-action=clear]").addEventListener("click", () => {
