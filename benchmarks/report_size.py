@@ -112,9 +112,9 @@ def open_once(program: str, page_file: Path, slow: int) -> dict[str, float]:
         if slow > 1:
             page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": slow})
         page.goto(page_file.as_uri(), wait_until="commit")
-        page.wait_for_function("window.at.ready !== undefined", timeout=60_000)
+        page.wait_for_function("() => window.at.ready !== undefined", timeout=60_000)
         page.locator("figure[data-chart]").first.scroll_into_view_if_needed()
-        page.wait_for_function("window.at.drawn !== undefined", timeout=60_000)
+        page.wait_for_function("() => window.at.drawn !== undefined", timeout=60_000)
         paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
         found = page.evaluate(f"({{ paint: {paint}, ...window.at }})")
         browser.close()

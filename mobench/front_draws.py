@@ -187,8 +187,8 @@ def _fit(logs: Matrix) -> _Fit:
         weighed = weights[:, None] * there
         starts = np.sum(weighed * (values - means[:, None]), axis=0) / np.sum(weighed, axis=0)
         rest = np.where(there, values - means[:, None] - starts, 0.0)
-        # The starts have taken a cell's weight of its own deviations with them.
-        freedom = (counts - 1) * (1 - weights / np.sum(weights))
+        # The starts have taken a cell's weight of its own deviations with them, but never quite all.
+        freedom = (counts - 1) * np.maximum(1 - weights / np.sum(weights), 0.01)
         variance = np.maximum(np.sum(rest**2, axis=1) / freedom, _LEAST)
         trust, common, chances = _common_variance(variance, freedom)
         precision = (trust + freedom[:, None]) / (trust * common + (freedom * variance)[:, None])

@@ -52,16 +52,6 @@ def _stay_in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     yield
 
 
-@pytest.fixture(scope="session")
-def report_of_500(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The page of 500 campaigns, made once for the whole run: it takes seconds."""
-    from test_report_html import many
-
-    from mobench.report.html import page
-
-    return page.render(page.gather(many(tmp_path_factory.mktemp("many"), 500)))
-
-
 def _classifier(batch: int | str) -> bytes:
     """An ONNX file: pixels [batch, 3, 8, 8] averaged a channel, then 1,000 fixed linear scores of the averages."""
     from onnx import TensorProto, helper, numpy_helper
