@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mobench.errors import SessionError
-from runners.gpu_session import COPIED, READ_BACK, SHOWN, GpuAsked
+from runners.gpu_session import COPIED, READ_BACK, SHOWN, GpuAsked, refuse_broken
 from runners.litert import versions
 from runners.litert_c import MEND, Litert, LitertError, folders
 from runners.printed import Printed
@@ -81,7 +81,7 @@ class LitertGpuModel:
     ) -> None:
         self.asked, self._path, self._gpu = provider.replace("gpu-", "GPU "), path, gpu
         self._provider, self._threads = provider, threads
-        printed = Printed()
+        self._printed = printed = Printed()
         self._lite = Litert(f"{path.name} on {self.asked}", "LiteRT's GPU needs ai-edge-litert 2.3 or newer")
         try:
             self._compile(printed, batch, shape)
@@ -220,6 +220,11 @@ class LitertGpuModel:
                 "LiteRtCreateManagedTensorBufferFromRequirements", self._environment, byref(kind), wanted
             )
         return buffers
+
+    def verify(self) -> None:
+        """Raise where the GPU has thrown work away so far: a kernel that needs what the GPU has not, as FP16."""
+        mend = "--provider gpu-fp32" if self._provider == "gpu-fp16" else "run it on the CPU"
+        refuse_broken(f"{self._path.name} on {self.got}", self._printed.text(), mend)
 
     def details(self) -> dict[str, Any]:
         """Return what a ``ready`` message says of a GPU's session besides."""

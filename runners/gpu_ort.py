@@ -32,6 +32,7 @@ from runners.gpu_session import (
     Placement,
     nodes_of,
     place,
+    refuse_broken,
     refuse_partial,
 )
 from runners.gpu_vulkan import adapter
@@ -81,7 +82,7 @@ class OrtGpuModel:
         self.nodes_delegated = self.nodes_total = None  # `details` says
         self._release()
         self.not_delegated: Mapping[str, int] = {}
-        printed = Printed()
+        self._printed = printed = Printed()
         if provider in NVIDIA:
             preload(tensorrt=provider == "tensorrt")
         if self.asked not in onnxruntime.get_available_providers():
@@ -202,6 +203,11 @@ class OrtGpuModel:
 
     def _zeros(self, session: Any) -> dict[str, np.ndarray]:
         return {each["name"]: np.zeros(each["shape"], each["dtype"]) for each in self._describe_inputs(session)}
+
+    def verify(self) -> None:
+        """Raise where WebGPU has thrown work away so far; CUDA and TensorRT fail by themselves."""
+        if self._provider == "webgpu":
+            refuse_broken(f"{self._path.name} on {self.got}", self._printed.text(), "run it on the CPU")
 
     def details(self) -> dict[str, Any]:
         """Return what a ``ready`` message says of a GPU's session besides.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,10 @@ from typing import Any
 from mobench.errors import SessionError
 
 _KERNEL = "_kernel_time"  # what a trace adds to a node's name
+# What WebGPU prints where no call fails: as LiteRT's accelerator has it, and as ONNX Runtime has.
+_BROKEN = re.compile(
+    r"(?:Validation|Out of memory|Internal|Unknown) error: [^\n]+|WebGPU device (?:error|lost)\b[^\n]*"
+)
 SHOWN = 5  # nodes that the GPU does not take are named up to so many
 # What a timed inference ends with, by what can be waited for.
 SYNCHRONISED = "the GPU's stream was synchronised; outputs stayed on the GPU"
@@ -92,6 +97,18 @@ def nodes_of(events: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
         if event.get("cat") == "Node" and name.endswith(_KERNEL) and not args.get("op_name", "").startswith("Memcpy"):
             found.append((str(args.get("provider", "")), str(args.get("op_name", "")), name.removesuffix(_KERNEL)))
     return found
+
+
+def refuse_broken(what: str, printed: str, mend: str) -> None:
+    """Raise what WebGPU printed of work that it threw away: a shader that is none, memory that is not there.
+
+    No call fails then: inferences return at once, and outputs are zeros.
+
+    Raises:
+        SessionError: such a line is there.
+    """
+    if found := _BROKEN.search(printed):
+        raise SessionError(what, f"the GPU threw work away and no call failed: {found[0].strip()}", mend)
 
 
 def refuse_partial(placement: Placement, name: str) -> SessionError:

@@ -68,6 +68,10 @@ class GpuModel(Model, Protocol):
         """Return what else `ready` says of it."""
         ...
 
+    def verify(self) -> None:
+        """Raise a SessionError where the GPU has failed so far in a way that no call told."""
+        ...
+
 
 def main(argv: Sequence[str]) -> int:
     """Serve one session. Returns the exit status."""
@@ -140,6 +144,7 @@ def _load(runtime: Any, config: Mapping[str, Any]) -> tuple[Model, dict[str, Any
         "outputs": list(model.outputs),
     }
     if gpu:
+        cast(GpuModel, model).verify()
         ready |= cast(GpuModel, model).details()
         ready["init_ns"] -= ready["build_ns"] or 0
     return model, ready
@@ -168,9 +173,14 @@ def _serve(model: Model, name: str, config: Mapping[str, Any], say: Callable[[Ma
         _alarm(request["deadline_ms"] / 1000)
         try:
             if request["type"] == "time":
-                say(_time(model.invoke, request["lead_in"], request["timed"], cpu_clock))
+                timing = _time(model.invoke, request["lead_in"], request["timed"], cpu_clock)
+                if config.get("gpu"):
+                    cast(GpuModel, model).verify()
+                say(timing)
             elif request["type"] == "predict":
                 _predict(model, Path(request["input"]), Path(request["output"]))
+                if config.get("gpu"):
+                    cast(GpuModel, model).verify()
                 say({"type": "predicted"})
             elif request["type"] == "profile" and config.get("gpu"):
                 say(_error(SessionError(f"profile of {name}", NO_GPU_PROFILE, "profile it on desktop-cpu")))

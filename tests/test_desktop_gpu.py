@@ -22,6 +22,7 @@ from mobench.stats import summarize
 from runners import desktop, gpu_libraries, gpu_packages
 from runners.android import elf
 from runners.gpu_failures import bring, explain
+from runners.gpu_session import refuse_broken
 from runners.wire import Session
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -157,6 +158,19 @@ def test_what_preloading_prints_names_the_missing_library() -> None:
     assert bring("libnvonnxparser.so.10", "12.8") == "pip install 'tensorrt-cu12==10.*'"
     assert "driver" in bring("libcuda.so.1")
     assert explain("net.onnx", "Load model failed: protobuf parsing failed", "") is None
+
+
+def test_what_webgpu_prints_of_work_it_threw_away_is_an_error() -> None:
+    litert = (
+        "E0000 00:00:1795392660.692266   26720 environment.cc:105] Validation error: Error while parsing WGSL: :12:25 "
+        "error: 'f16' type used without 'f16' extension enabled\nconst Bt_buffer = array<f16, 36>(\n"
+    )
+    with pytest.raises(SessionError, match=r"no call failed: Validation error: .* enabled; run it") as raised:
+        refuse_broken("net", litert, "run it on the CPU")
+    assert "Bt_buffer" not in str(raised.value)
+    with pytest.raises(SessionError, match=r"WebGPU device error\(3\): out of memory"):
+        refuse_broken("net", "2026-11-23 [E:onnxruntime:Default, x.cc:1] WebGPU device error(3): out of memory\n", "")
+    refuse_broken("net", "INFO: [delegate_webgpu.cc:363] Created a WebGPU environment.\n", "")
 
 
 LEFT = [*NODES, [CPU, "Resize", "up"], [CPU, "NonZero", ""]]

@@ -118,6 +118,21 @@ def test_litert_without_an_adapter_is_an_error_and_never_the_cpu(
             desktop.open_session(artifacts.read(tflite_model), gpu("litert", "gpu-fp16", partial=partial))
 
 
+def test_litert_work_that_the_gpu_throws_away_is_an_error_and_not_zeros(tmp_path: Path) -> None:
+    """SwiftShader has no FP16, which LiteRT's kernel for wide convolutions needs: no call fails, all outputs are 0."""
+    if any(device.kind != "software" for device in gpu_vulkan.survey()):
+        pytest.skip("there is a GPU here, which may have FP16")
+    artifact = artifacts.read(tiny_tflite.wide_convolution(tmp_path / "wide.tflite"))
+    with pytest.raises(SessionError, match=r"threw work away.*'f16' type used.*--provider gpu-fp32") as raised:
+        desktop.open_session(artifact, gpu("litert", "gpu-fp16"))
+    assert "\n" not in str(raised.value)
+    samples = np.random.default_rng(1).standard_normal((1, 56, 56, 64)).astype(np.float32)
+    with desktop.open_session(artifact, Target(runtime="litert")) as session:
+        expected = session.predict(samples)
+    with desktop.open_session(artifact, gpu("litert", "gpu-fp32")) as session:
+        np.testing.assert_allclose(session.predict(samples), expected, rtol=1e-3, atol=1e-3)
+
+
 def test_a_campaign_on_cpu_and_gpu_is_labelled_as_no_speed(tflite_model: Path) -> None:
     both = ("--device", "desktop-cpu", "--device", "desktop-gpu")
     done = mobench("run", tflite_model, *both, "--check", "--budget", "2")

@@ -10,6 +10,7 @@ import numpy as np
 
 # TensorType of the schema, by NumPy's name.
 _TYPES = {"float32": 0, "int32": 2, "complex64": 8}
+_OPTIONS = {"REVERSE_SEQUENCE": {"seqDim": 1}, "CONV_2D": {"strideH": 1, "strideW": 1}}
 
 
 def write(
@@ -57,12 +58,12 @@ def write(
         code.version = 1
         operator.opcodeIndex = len(model.operatorCodes)
         operator.inputs, operator.outputs = [names.index(source) for source in sources], [names.index(target)]
-        options = "".join(part.capitalize() for part in name.split("_")) + "Options"
+        options = "".join(part.capitalize() for part in name.split("_")).replace("Conv2d", "Conv2D") + "Options"
         if hasattr(schema, f"{options}T"):
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, options)
             operator.builtinOptions = getattr(schema, f"{options}T")()
-            if name == "REVERSE_SEQUENCE":
-                operator.builtinOptions.seqDim = 1
+            for option, value in _OPTIONS.get(name, {}).items():
+                setattr(operator.builtinOptions, option, value)
         model.operatorCodes.append(code)
         graph.operators.append(operator)
     builder = flatbuffers.Builder(1024)
@@ -92,6 +93,14 @@ def rfft2d(path: Path) -> Path:
     shape = ([1, 4, 4], "float32")
     tensors = {"x": shape, "a": shape, "length": np.array([4, 4], np.int32), "y": ([1, 4, 3], "complex64")}
     return write(path, operators, tensors, ["x"], ["y"])
+
+
+def wide_convolution(path: Path) -> Path:
+    """CONV_2D, 3x3 over 64 channels of 56x56: LiteRT's GPU has a kernel of its own for such (Winograd)."""
+    weights = np.random.default_rng(0).standard_normal((64, 3, 3, 64)).astype(np.float32) / 24
+    shape = ([1, 56, 56, 64], "float32")
+    tensors = {"x": shape, "w": weights, "b": np.zeros(64, np.float32), "y": shape}
+    return write(path, [("CONV_2D", ["x", "w", "b"], "y")], tensors, ["x"], ["y"])
 
 
 def segment_sum(path: Path) -> Path:
