@@ -153,7 +153,7 @@ const CELL_COLUMNS = [
   { key: "ms", title: "p50 ms", node: latencyNode, sort: (c) => c.ms, number: true },
   { key: "top1", title: "top-1 %", node: accuracyNode, sort: (c) => c.top1, wide: true },
   { key: "p", title: "P(front)", text: (c) => chance(c.p), sort: (c) => c.p, number: true },
-  { key: "standing", title: "standing", text: (c) => c.standing, sort: (c) => c.standing, wide: true },
+  { key: "standing", title: "standing", text: (c) => c.standing, sort: (c) => c.standing },
   { key: "doubts", title: "doubts", text: (c) => c.doubts, sort: (c) => c.doubts },
 ];
 
