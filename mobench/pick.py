@@ -12,7 +12,8 @@ import numpy as np
 
 from mobench import zoo
 from mobench.errors import BadInputError, MobenchError
-from mobench.front_probability import contests, draw
+from mobench.front_draws import draw
+from mobench.front_probability import contests
 from mobench.pareto import Point
 from mobench.records import READS
 from mobench.zoo import pretrained
