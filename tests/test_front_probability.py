@@ -184,6 +184,58 @@ def test_few_images_pull_networks_together_and_many_do_not() -> None:
     assert spread[2] == pytest.approx(float(np.std([p.accuracy for p in few[:2]])), rel=0.05)
 
 
+def of_noise(rng: np.random.Generator, label: str, noise: float, starts: int = 5) -> Point:
+    return timed(label, 70, (10 * np.exp(rng.normal(0, noise, starts))).tolist())
+
+
+def spreads(points: list[Point]) -> np.ndarray:
+    """Standard deviation of each point's drawn latency about the campaign's, as a logarithm."""
+    logs = np.log(draw(points).latency_ms)
+    return np.asarray(np.std(logs - logs.mean(axis=1, keepdims=True), axis=0))
+
+
+def test_a_cell_whose_few_starts_agree_by_luck_is_not_taken_for_exact_among_noisy_ones() -> None:
+    rng = np.random.default_rng(1)
+    noisy = [of_noise(rng, f"n{i}", 0.05) for i in range(20)]
+    lucky = timed("lucky", 70, [10.0, 10.001, 9.999, 10.0, 10.0])
+    found = spreads([*noisy, lucky])
+    assert found[-1] > 0.2 * np.median(found[:-1])
+    # Its own starts alone would have it: the others' noise is then not known.
+    assert 10 * np.std([math.log(ms) for _, ms in lucky.starts_ms]) < found[-1]
+
+
+def test_a_noisy_cell_stays_noisy_and_makes_no_other_noisy() -> None:
+    rng = np.random.default_rng(2)
+    quiet = [of_noise(rng, f"q{i}", 0.005, 8) for i in range(6)]
+    loud = of_noise(rng, "loud", 0.2, 8)
+    alone, beside = spreads(quiet), spreads([*quiet, loud])
+    logs = np.log(draw([*quiet, loud]).latency_ms)
+    assert np.std(logs[:, 0] - logs[:, 1]) < 2 * math.sqrt(2) * np.median(alone)
+    assert beside[-1] > 0.5 * 0.2 / math.sqrt(8)
+
+
+def test_cells_that_missed_a_start_are_drawn_all_the_same() -> None:
+    rng = np.random.default_rng(3)
+    points = [of_noise(rng, f"n{i}", 0.01) for i in range(6)]
+    points[0] = dataclasses.replace(points[0], starts_ms=points[0].starts_ms[:3])
+    points[1] = dataclasses.replace(points[1], starts_ms=points[1].starts_ms[2:])
+    found = spreads(points)
+    assert np.isfinite(found).all() and found.min() > 0.001 and found.max() < 0.05
+
+
+def test_what_int8_costs_every_network_is_known_better_than_of_one() -> None:
+    def pair(i: int) -> list[Point]:
+        fp32 = judged(f"n{i}", 10.0 + i, 360, artifact=f"n{i}-fp32")
+        return [fp32, judged(f"n{i}", 6.0 + i, 356, artifact=f"n{i}-int8", precision="int8")]
+
+    def p_loses(points: list[Point]) -> float:
+        accuracy = draw(points).accuracy
+        return float(np.mean(accuracy[:, 0] > accuracy[:, 1]))
+
+    one, twelve = pair(0), [point for i in range(12) for point in pair(i)]
+    assert 0.7 < p_loses(one) < 0.9 < p_loses(twelve)
+
+
 def test_of_the_points_said_to_be_on_the_front_with_p_as_many_are() -> None:
     """Eight starts, 20 % of noise; accuracies exact. A share of 200 points is known to 3.5 points."""
     rng = np.random.default_rng(7)
