@@ -89,7 +89,12 @@ elif mapfile -t packages < <(needs chromium-headless-shell) &&
   cat >"$target/browser/fonts.conf" <<'FONTS'
 <?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
-<fontconfig><dir>/usr/share/fonts</dir><dir prefix="relative">usr/share/fonts</dir></fontconfig>
+<fontconfig>
+<dir>/usr/share/fonts</dir><dir prefix="relative">usr/share/fonts</dir>
+<alias><family>sans-serif</family><prefer><family>DejaVu Sans</family></prefer></alias>
+<alias><family>system-ui</family><prefer><family>DejaVu Sans</family></prefer></alias>
+<alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
+</fontconfig>
 FONTS
   cat >"$target/browser/chromium" <<'WRAPPER'
 #!/bin/sh
