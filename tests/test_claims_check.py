@@ -245,7 +245,7 @@ def test_too_few_networks_give_no_correlation() -> None:
         rank(galaxy, "macs", "cpu")
 
 
-@pytest.mark.parametrize("device", ["desktop-cpu", "android-gpu"])
+@pytest.mark.parametrize("device", ["desktop-cpu", "desktop-gpu", "android-gpu"])
 def test_the_campaign_that_is_planned_decides_what_it_says(tmp_path: Path, device: str) -> None:
     judged = [check.judge(each, table_places()) for each in book.own().claims]
     made_plan = plan.plan(judged, device, most_files=30)
@@ -253,7 +253,7 @@ def test_the_campaign_that_is_planned_decides_what_it_says(tmp_path: Path, devic
     files = [name.replace(" ", ":") for step in made_plan.steps for name in step.new]
     assert len(files) == len(set(files)) <= 30
     cells: dict[str, float | Latency] = {name: 1.0 + i / 10 for i, name in enumerate(files)}
-    kinds = ("android-cpu", "android-gpu") if device == "android-gpu" else (device,)
+    kinds = (device.replace("-gpu", "-cpu"), device) if device.endswith("-gpu") else (device,)
     runs = [timed(tmp_path / f"{kind}.jsonl", cells, device=kind, rounds=3) for kind in kinds]
     places = journal_places(runs)
     for step in made_plan.steps:
@@ -264,6 +264,9 @@ def test_the_campaign_that_is_planned_decides_what_it_says(tmp_path: Path, devic
         if check.judge(claim(step.claim), places).verdict_by("ours") in ("confirmed", "refuted")
     )  # fmt: skip
     assert made_plan.commands[-1].startswith("mobench run ")
+    assert ("--format onnx" in made_plan.commands[0]) == (device == "desktop-gpu")
+    asked = [kind for kind in kinds if f"--device {kind}" in made_plan.commands[-1]]
+    assert asked == ([] if device == "desktop-cpu" else [*kinds])  # which is what is timed unless asked otherwise
     assert all(f" {name.partition(':')[0]} " in made_plan.commands[-1] for name in files)
 
 

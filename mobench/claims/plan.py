@@ -20,7 +20,12 @@ from mobench.zoo.count import count
 from mobench.zoo.spec import get
 
 SECONDS_A_CELL = 20  # twice the share of one in a pair's budget that finds a slowdown of 3 % (benchmarks/gate.py)
-WHERE = {"desktop-cpu": ("cpu",), "android-cpu": ("cpu",), "android-gpu": ("cpu", "gpu")}
+WHERE = {
+    "desktop-cpu": ("cpu",),
+    "desktop-gpu": ("cpu", "gpu"),
+    "android-cpu": ("cpu",),
+    "android-gpu": ("cpu", "gpu"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +57,7 @@ def plan(
 
     Args:
         judged: the claims as they stand.
-        device: `desktop-cpu`, `android-cpu`, or `android-gpu` for a phone's CPU and GPU in turns.
+        device: a CPU (`desktop-cpu`, `android-cpu`), or a GPU for it and its machine's CPU in turns.
         most_files: stop before the campaign has more files than this.
         random: export with random weights, so that nothing is downloaded.
         budget_s: of the campaign; None is 20 s for each file and device.
@@ -122,18 +127,22 @@ def _name(network: str, precision: str) -> str:
 
 
 def _commands(files: Sequence[tuple[str, str]], device: str, random: bool, budget_s: float | None) -> tuple[str, ...]:
-    """Return what exports the files and times them in one campaign, in LiteRT: the papers' runtime, and the GPU's."""
+    """Return what exports the files and times them in one campaign.
+
+    In LiteRT, the papers' runtime and that of a phone's GPU; on a desktop's GPU in ONNX Runtime, which has CUDA.
+    """
     if not files:
         return ()
+    runtime, form = ("ort", "onnx") if device == "desktop-gpu" else ("litert", "tflite")
     precisions = tuple(dict.fromkeys(precision for _, precision in files))
     lines = [
-        f"{line} --format tflite"
+        f"{line} --format {form}"
         for precision in precisions
         for line in exports([network for network, other in files if other == precision], (precision,), random=random)
     ]
     networks = tuple(dict.fromkeys(network for network, _ in files))
-    devices = ("android-cpu", "android-gpu") if device == "android-gpu" else (device,)
+    devices = (device.replace("-gpu", "-cpu"), device) if device.endswith("-gpu") else (device,)
     wanted = "".join(f" --precision {precision}" for precision in precisions)
     asked = "" if device == "desktop-cpu" else "".join(f" --device {each}" for each in devices)
     budget = budget_s or SECONDS_A_CELL * len(files) * len(devices)
-    return (*lines, f"mobench run {' '.join(networks)} --runtime litert{wanted}{asked} --budget {budget:g}")
+    return (*lines, f"mobench run {' '.join(networks)} --runtime {runtime}{wanted}{asked} --budget {budget:g}")
