@@ -91,9 +91,7 @@ elif mapfile -t packages < <(needs chromium-headless-shell) &&
 <!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
 <fontconfig>
 <dir>/usr/share/fonts</dir><dir prefix="relative">usr/share/fonts</dir>
-<alias><family>sans-serif</family><prefer><family>DejaVu Sans</family></prefer></alias>
-<alias><family>system-ui</family><prefer><family>DejaVu Sans</family></prefer></alias>
-<alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
+<match><edit name="family" mode="append_last"><string>DejaVu Sans</string></edit></match>
 </fontconfig>
 FONTS
   cat >"$target/browser/chromium" <<'WRAPPER'
