@@ -66,4 +66,5 @@ def opened(chromium: Any, file: Path, *, width: int = 1440, scheme: str = "light
             page.add_init_script("window.requestIdleCallback = () => 0")
         page.goto(file.as_uri())
         yield page
+        page.evaluate("() => new Promise((done) => setTimeout(done))")  # what it said before has arrived by then
         assert not problems, problems
