@@ -16,6 +16,7 @@ from test_cli_eval import photos  # noqa: F401 (a fixture)
 from test_selftest import equipped  # noqa: F401 (a fixture)
 
 from mobench import store
+from runners.adb import RETRY_WAIT_S
 
 pytestmark = pytest.mark.usefixtures("equipped")
 BOTH = ("--device", "android-cpu", "--device", "android-gpu")
@@ -109,7 +110,7 @@ def test_a_pulled_cable_pauses_and_the_campaign_goes_on(phone: StandIn, tflite_m
     process = start("run", *files, "--device", "android-cpu", "--budget", "90", "--precise", "0.01", "--json")
     until_timed(process)
     phone.cut()
-    time.sleep(1)
+    time.sleep(RETRY_WAIT_S + 2)  # between two starts a shorter cut is waited out by the one retry, without a pause
     phone.plug_in()
     until_timed(process, after='"event":"pause"')
     process.send_signal(signal.SIGINT)
